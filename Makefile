@@ -100,7 +100,7 @@ UNIT_SRC_$(1) := $$(filter test/unit/$(1)/%,$$(UNIT_SRC))
 $$(patsubst test/unit/%.c,$(OUT)/unit/%,$$(UNIT_SRC_$(1))): $(OUT)/unit/%: $(OUT)/obj/test/unit/%.o $$(call archives,$(1))
 	@mkdir -p $$(dir $$@)
 	@echo "  LD    $$@"
-	$$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$< -Wl,--whole-archive $$(call archives,$(1)) -Wl,--no-whole-archive $$(call libs,$(1)) -lcheck -lsubunit -lrt
+	$$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$< -Wl,--whole-archive $$(call archives,$(1)) -Wl,--no-whole-archive $$(call libs,$(1)) -lcheck -lsubunit -lrt -lpthread -lm
 endef
 $(foreach l,$(LAYERS),$(eval $(call UNIT,$(l))))
 
