@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "base/refcount.h"
 #include "base/str.h"
 #include <stdbool.h>
 
@@ -65,7 +66,10 @@ struct transport {
 
 /* Where transports for new connections come from: one per filter chain or per cluster (endpoint
  * match). Immutable to its users and shared by threads; reference counted. */
-struct transport_factory;
+struct transport_factory {
+    const struct transport_factory_ops *ops;
+    struct refcount refs;
+};
 
 struct transport_options { /* per connection, all may be empty; borrowed for the call */
     struct str sni_override;
@@ -81,6 +85,20 @@ struct transport_factory_ops {
     bool (*ready)(struct transport_factory *f);
     void (*free)(struct transport_factory *f); /* main thread */
 };
+
+/* transport_factory_ref and transport_factory_unref count; the last one frees (main thread). NULL is
+ * fine. */
+static inline struct transport_factory *transport_factory_ref(struct transport_factory *f)
+{
+    if (f)
+        refcount_inc(&f->refs);
+    return f;
+}
+static inline void transport_factory_unref(struct transport_factory *f)
+{
+    if (f && refcount_dec(&f->refs))
+        f->ops->free(f);
+}
 
 /* transport_raw_open makes a raw_buffer transport on fd. */
 struct transport *transport_raw_open(int fd);
