@@ -61,7 +61,11 @@ struct conn {
     uint8_t why; /* enum conn_close_reason, once closing */
     bool eof : 1; /* the peer ended its direction */
     bool readable : 1, writable : 1, shut_wanted : 1, shut_done : 1, close_wanted : 1;
-    bool linger : 1, half_close : 1, bound : 1;
+    bool linger : 1, half_close : 1;
+    bool bound : 1;        /* connecting side */
+    bool closed_seen : 1;  /* the loop said IO_CLOSED */
+    bool write_failed : 1; /* nothing can be sent any more; what the peer sent is still read */
+    bool failed_read : 1, again : 1, no_secret : 1;
 };
 
 /* conn_init_accepted takes the fd of an accepted socket (non-blocking) and the transport (NULL: raw),

@@ -1,0 +1,95 @@
+/* The seam between a protocol on a connection (HTTP/1, HTTP/2; server and client side) and one exchange on it.
+ * A codec_stream is the codec's end of one request-response exchange; its user (http/stream.c downstream,
+ * router/upstream_request.c upstream) sends through `ops` and is told through `events`.
+ *
+ * Worker's thread. Events come from the connection's read or from the loop. A user may call any op from within an event,
+ * reset included; after reset, or after both directions have ended, no event comes and the codec_stream is gone once the
+ * event returns. The codec never frees the user. */
+#pragma once
+
+#include "base/buffer.h"
+#include "proxy/http/headers.h"
+
+enum reset_reason {
+    RESET_LOCAL,            /* the user asked */
+    RESET_REMOTE,           /* the peer reset the stream (RST_STREAM) */
+    RESET_CONN_TERMINATED,  /* the connection closed or was reset under it */
+    RESET_PROTOCOL_ERROR,   /* the peer sent something malformed */
+    RESET_OVERFLOW,         /* a limit of ours */
+    RESET_REFUSED,          /* REFUSED_STREAM, GOAWAY beyond it: certainly not processed */
+    RESET_HEADERS_TOO_LARGE /* of the response */
+};
+
+struct codec_stream;
+
+struct codec_events {
+    /* 1xx other than 101. Response side only. */
+    void (*on_informational)(void *user, struct headers *h);
+    /* The head. `h` stays valid until the exchange is over. `end`: no body, no trailers. */
+    void (*on_headers)(void *user, struct headers *h, bool end);
+    /* Body bytes; the user drains what it takes, what it leaves is dropped. */
+    void (*on_data)(void *user, struct buffer *data, bool end);
+    void (*on_trailers)(void *user, struct headers *h);
+    /* The exchange is over before its end; the codec_stream is gone. `detail` is Envoy's response code detail or
+     * empty. */
+    void (*on_reset)(void *user, enum reset_reason why, struct str detail);
+    /* What was sent but is not yet on the wire went above, or fell below, the watermark. */
+    void (*on_above)(void *user);
+    void (*on_below)(void *user);
+};
+
+struct codec_stream_ops {
+    /* headers sends the head; names in lower case. The codec adds framing (content-length or chunked) and drops
+     * connection-specific fields itself. */
+    void (*headers)(struct codec_stream *s, const struct headers *h, bool end);
+    void (*informational)(struct codec_stream *s, const struct headers *h);
+    /* data takes all of `b`. */
+    void (*data)(struct codec_stream *s, struct buffer *b, bool end);
+    void (*trailers)(struct codec_stream *s, const struct headers *h);
+    /* reset ends the exchange now, in both directions; no event follows. */
+    void (*reset)(struct codec_stream *s, enum reset_reason why);
+    /* pause stops on_data, counted, and with it reading from the peer; resume undoes one. */
+    void (*pause)(struct codec_stream *s);
+    void (*resume)(struct codec_stream *s);
+    /* close_after: after this exchange the connection is not used again (Connection: close, GOAWAY). */
+    void (*close_after)(struct codec_stream *s);
+};
+
+struct codec_stream {
+    const struct codec_stream_ops *ops;
+    const struct codec_events *events;
+    void *user;
+    struct arena *arena; /* of the exchange, given by the user */
+};
+
+/* --- server side ------------------------------------------------------------------------------------ */
+
+struct conn;
+struct http_server; /* a codec serving one downstream connection */
+
+struct http_limits {
+    uint32_t max_headers_bytes; /* 60 KiB */
+    uint32_t max_headers_count; /* 100 */
+    uint64_t headers_timeout_ms; /* from a request's first byte to the end of its head; 10 s */
+    uint64_t idle_timeout_ms;    /* no request on the connection; 1 h; 0 none */
+    uint64_t delayed_close_ms;   /* 1 s */
+    uint32_t max_requests;       /* on one connection; 0: no limit */
+    bool accept_http_10;
+    bool proxy_100_continue;
+    bool allow_chunked_length;
+    bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
+};
+
+/* What the user of a server codec provides. */
+struct http_server_events {
+    /* A request's head is complete; the user makes its own object, sets cs->events and cs->user and is then told by
+     * on_headers. Called with the codec_stream in which arena was set by `arena_for`. */
+    void (*new_stream)(void *user, struct codec_stream *cs);
+    /* An arena for the next exchange, owned by the user from then on. */
+    struct arena *(*arena_for)(void *user);
+    /* The bytes were not a request: the codec has answered `status` (0: only closed) by itself and is closing. The user
+     * counts and logs. */
+    void (*on_malformed)(void *user, unsigned status, struct str detail);
+    /* The connection is over; the user frees everything, the codec with http_server_free included. */
+    void (*on_closed)(void *user);
+};
