@@ -254,7 +254,8 @@ static void drive_connect(struct conn *c)
         return;
     }
     c->state = CONN_HANDSHAKE;
-    addr_local(c->fd, &c->local);
+    if (!addr_local(c->fd, &c->local))
+        c->local = (struct addr){0};
     drive_handshake(c);
 }
 
@@ -346,7 +347,7 @@ static void init(struct conn *c, struct loop *l, int fd, const struct conn_ops *
 static void no_delay(int fd, const struct addr *a)
 {
     int on = 1;
-    if (a->family == AF_INET || a->family == AF_INET6)
+    if (addr_is_ip(a))
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
@@ -370,7 +371,7 @@ void conn_init_accepted(struct conn *c, struct loop *l, int fd, struct transport
 static void set_keepalive(int fd, const struct conn_connect *how)
 {
     int on = 1;
-    if (!how->keepalive || how->peer->family == AF_UNIX)
+    if (!how->keepalive || !addr_is_ip(how->peer))
         return;
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     const struct {
@@ -394,24 +395,23 @@ static int prepare(int fd, const struct conn_connect *how)
     set_keepalive(fd, how);
     if (how->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &how->mark, sizeof(how->mark)) != 0)
         return errno;
-    bool v6 = how->peer->family == AF_INET6;
-    if (how->transparent && setsockopt(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
-                                       &on, sizeof(on)) != 0)
+    bool v6 = how->peer->sa.sa_family == AF_INET6;
+    int level = v6 ? SOL_IPV6 : SOL_IP;
+    int name = v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT;
+    if (how->transparent && setsockopt(fd, level, name, &on, sizeof(on)) != 0)
         return errno;
-    if (!how->bind || how->bind->family != how->peer->family)
+    if (!how->bind || how->bind->sa.sa_family != how->peer->sa.sa_family)
         return 0;
     /* The port is chosen at connect, for the pair of addresses: as many connections as there are
      * ports to each destination, not in all. */
     setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
-    socklen_t len;
-    const struct sockaddr *sa = addr_sockaddr(how->bind, &len);
-    return bind(fd, sa, len) == 0 ? 0 : errno;
+    return bind(fd, &how->bind->sa, how->bind->sa_len) == 0 ? 0 : errno;
 }
 
 void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_connect *how,
                           const struct conn_ops *ops, void *owner)
 {
-    int fd = socket(how->peer->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(how->peer->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int err = fd < 0 ? errno : 0;
     init(c, l, fd, ops, owner);
     c->peer = *how->peer;
@@ -419,12 +419,8 @@ void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_conn
     c->bound = true;
     if (!err)
         err = prepare(fd, how);
-    if (!err) {
-        socklen_t len;
-        const struct sockaddr *sa = addr_sockaddr(how->peer, &len);
-        if (connect(fd, sa, len) != 0 && errno != EINPROGRESS)
-            err = errno;
-    }
+    if (!err && connect(fd, &how->peer->sa, how->peer->sa_len) != 0 && errno != EINPROGRESS)
+        err = errno;
     if (!err) {
         c->transport = how->factory
                            ? how->factory->ops->open(how->factory, fd, how->transport_opts)

@@ -1,0 +1,41 @@
+/* Downstream connection: from accept over the listener filters and the filter chain match to the network filter that
+ * speaks on it. Belongs to its worker. */
+#pragma once
+
+#include "base/loop.h"
+#include "proxy/network/network_filter.h"
+#include "proxy/observe/stream_info.h"
+#include "tls/conn.h"
+
+struct filter_chain;
+struct listener;
+struct worker;
+
+struct downstream {
+    uint32_t magic;
+    struct worker *worker;
+    struct list link;              /* worker->downstreams */
+    struct listener *listener;     /* pinned */
+    struct filter_chain *chain;    /* pinned, once matched */
+    struct conn conn;              /* once the chain is matched */
+    struct conn_info info;
+    struct str detected_protocol;  /* "tls", "raw_buffer": transport_protocol */
+    const struct str *detected_alpn; /* application_protocols offered or detected */
+    size_t num_detected_alpn;
+    struct arena *arena;
+    const struct network_filter_ops *filter;
+    void *filter_state;            /* the filter's own */
+    struct peek *peek;             /* while listener filters look at the first bytes */
+    struct task free_task;
+    bool draining;
+};
+
+/* downstream_done: the network filter has finished with d (from or after on_closed of d->conn); d is freed at the end of the
+ * iteration, its pins are dropped and the listener's counts go down. Worker. */
+void downstream_done(struct downstream *d);
+
+/* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */
+size_t downstream_buffer_limit(const struct downstream *d);
+
+/* downstream_stats_add counts bytes etc. in the listener's statistics. */
+enum downstream_stat { DOWNSTREAM_RX_BYTES, DOWNSTREAM_TX_BYTES };

@@ -1,0 +1,144 @@
+/* Route tables: RouteConfiguration compiled to an immutable, shared, reference-counted object, and the choice of a route
+ * for a request. Main compiles; workers match. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/errors.h"
+#include "base/refcount.h"
+#include "base/regex.h"
+#include "cluster/circuit.h"
+#include "proxy/http/headers.h"
+#include "proxy/observe/format.h"
+
+struct headers_mutation; /* compiled header add/remove of one level */
+
+enum route_action { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT, ROUTE_NON_FORWARDING };
+
+/* retry_on words. X(id, "word") */
+#define RETRY_ON(X)                                                                                \
+    X(5XX, "5xx")                                                                                  \
+    X(GATEWAY_ERROR, "gateway-error")                                                              \
+    X(CONNECT_FAILURE, "connect-failure")                                                          \
+    X(RETRIABLE_4XX, "retriable-4xx")                                                              \
+    X(REFUSED_STREAM, "refused-stream")                                                            \
+    X(RETRIABLE_STATUS_CODES, "retriable-status-codes")                                            \
+    X(RESET, "reset")                                                                              \
+    X(RESET_BEFORE_REQUEST, "reset-before-request")                                                \
+    X(RETRIABLE_HEADERS, "retriable-headers")                                                      \
+    X(ENVOY_RATELIMITED, "envoy-ratelimited")                                                      \
+    X(HTTP3_POST_CONNECT_FAILURE, "http3-post-connect-failure")                                    \
+    X(GRPC_CANCELLED, "cancelled")                                                                 \
+    X(GRPC_DEADLINE_EXCEEDED, "deadline-exceeded")                                                 \
+    X(GRPC_RESOURCE_EXHAUSTED, "resource-exhausted")                                               \
+    X(GRPC_UNAVAILABLE, "unavailable")                                                             \
+    X(GRPC_INTERNAL, "internal")
+
+enum retry_on_bit {
+#define X(id, word) RETRY_BIT_##id,
+    RETRY_ON(X)
+#undef X
+        NUM_RETRY_ON
+};
+#define RETRY(id) (1u << RETRY_BIT_##id)
+
+struct retry_policy {
+    uint32_t on; /* RETRY(...) set */
+    uint32_t num_retries;
+    uint64_t per_try_timeout_ms, per_try_idle_timeout_ms; /* 0: none */
+    uint64_t backoff_base_ms, backoff_max_ms;             /* 25, 250 */
+    const uint16_t *status_codes;
+    size_t num_status_codes;
+    bool previous_hosts; /* retry_host_predicate previous_hosts */
+    uint32_t host_attempts; /* host_selection_retry_max_attempts, 1 */
+};
+
+struct weighted_cluster {
+    struct str name;
+    uint32_t weight;
+    struct headers_mutation *request, *response;
+    struct str host_rewrite; /* empty: none */
+};
+
+struct route {
+    struct str name;
+    struct vhost *vhost;
+    enum route_action action;
+    /* FORWARD */
+    struct str cluster; /* empty: weighted or by header */
+    const struct weighted_cluster *weighted;
+    size_t num_weighted;
+    uint64_t total_weight;
+    struct str cluster_header; /* lower case; empty: none */
+    unsigned cluster_not_found_code; /* 503 */
+    enum priority priority;
+    bool has_timeout;
+    uint64_t timeout_ms; /* 15 s; 0: none */
+    bool has_idle_timeout;
+    uint64_t idle_timeout_ms; /* overrides stream_idle_timeout */
+    bool has_max_stream_duration;
+    uint64_t max_stream_duration_ms;
+    const struct retry_policy *retry; /* NULL: none; the virtual host's if the route has none */
+    struct str decorator;
+    struct headers_mutation *request, *response;
+    /* REDIRECT and DIRECT */
+    struct redirect *redirect;
+    unsigned direct_status;
+    struct str direct_body;
+};
+
+struct route_table {
+    struct refcount ref;
+    struct arena *arena;
+    struct str name;
+    struct str version;
+    /* the rest is private to router/ */
+    struct vhost_index *index;
+    bool ignore_port;
+    struct headers_mutation *request, *response;
+    const char **internal_only; /* internal_only_headers */
+    size_t num_internal_only;
+    bool most_specific_wins;
+};
+
+struct route_compile_options { /* what a RouteConfiguration may refer to; may be NULL */
+    bool (*cluster_known)(void *arg, struct str name); /* validate_clusters */
+    void *arg;
+};
+
+/* route_table_compile compiles an unpacked envoy.config.route.v3.RouteConfiguration; NULL after errors. One reference,
+ * the caller's. Main. */
+struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts, struct errors *e);
+
+/* route_table_ref and route_table_unref: any thread; the last unref may be on a worker: freeing an immutable arena is
+ * allowed on any thread. */
+struct route_table *route_table_ref(struct route_table *t);
+void route_table_unref(struct route_table *t);
+
+struct route_match_input {
+    const struct headers *headers; /* with authority and path (query included) */
+    uint64_t random;               /* one number a stream: runtime_fraction and weighted clusters are stable on retries */
+    struct str sni;
+    bool tls;
+};
+
+/* route_match finds the route of a request, or NULL: none (404, flag NR). Borrowed from the table. `a` is scratch.
+ * Domains: exact, suffix wildcard, prefix wildcard, "*"; the longest wins (RouteConfiguration.virtual_hosts). */
+const struct route *route_match(const struct route_table *t, const struct route_match_input *in, struct arena *a);
+
+/* route_cluster_name chooses the cluster: fixed, weighted (by in->random) or from the header; empty: none found.
+ * *out_weighted is the entry chosen, or NULL. */
+struct str route_cluster_name(const struct route *r, const struct route_match_input *in,
+                              const struct weighted_cluster **out_weighted);
+
+/* route_rewrite_request applies prefix, regex and host rewrites and the header changes of every level (route, virtual
+ * host, table, as most_specific_wins says) to a request about to be sent. Sets x-envoy-original-path as Envoy does. */
+void route_rewrite_request(const struct route_table *t, const struct route *r, const struct weighted_cluster *w,
+                           struct headers *h, struct stream_info *si);
+
+/* route_rewrite_response applies the response header changes of every level. */
+void route_rewrite_response(const struct route_table *t, const struct route *r, const struct weighted_cluster *w,
+                            struct headers *h, const struct stream_info *si);
+
+/* route_redirect_location builds the Location for a redirect route. */
+struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls, struct arena *a,
+                                   unsigned *out_status);

@@ -1,0 +1,52 @@
+/* Server: the main thread's objects, start-up in order, drain and end. Everything here: main thread. */
+#pragma once
+
+#include "base/errors.h"
+#include "base/loop.h"
+#include "base/mailbox.h"
+#include "base/stats.h"
+#include "proxy/options.h"
+#include "proxy/worker.h"
+
+/* server.state as Envoy counts it. */
+enum server_state { SERVER_LIVE, SERVER_DRAINING, SERVER_PRE_INITIALIZING, SERVER_INITIALIZING };
+
+struct server {
+    const struct options *options;
+    struct loop *loop;
+    struct mailbox box; /* of main */
+    struct worker *workers;
+    unsigned num_workers;
+    enum server_state state;
+    bool workers_started;
+    bool health_failed; /* /healthcheck/fail */
+    uint64_t start_wall_us, start_ms;
+    struct bootstrap *bootstrap;
+    struct xds *xds;
+    struct tls_store *tls;
+    struct clusters *clusters;
+    struct listeners *listeners;
+    struct route_slots *routes;
+    struct log_files *files;
+    struct admin *admin;
+    struct compile_env *env;
+    struct stats_scope *stats; /* "server." */
+    struct timer drain_timer, flush_timer;
+    int exit_code;
+};
+
+/* server_run starts everything from the options, runs until the end and returns the exit code. */
+int server_run(const struct options *o);
+
+/* server_validate compiles the configuration without opening anything; prints errors; exit code. */
+int server_validate(const struct options *o);
+
+/* server_drain_listeners: POST /drain_listeners. `skip_exit`: never ends the process. */
+void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, bool skip_exit);
+
+/* server_shutdown: SIGTERM, /quitquitquit: drains for the drain time while requests are under way, then ends. */
+void server_shutdown(struct server *s, bool at_once);
+
+/* server_each_worker runs cb(worker, arg) on every worker's thread, soon; `done(arg)`, may be NULL, on main after all
+ * have run it. */
+void server_each_worker(struct server *s, void (*cb)(struct worker *w, void *arg), void (*done)(void *arg), void *arg);

@@ -1,0 +1,36 @@
+/* Worker: one thread with its loop, accept sockets, connections, pools, balancers and counters. A connection never
+ * changes its worker. Main talks to it by mailbox only. */
+#pragma once
+
+#include "base/loop.h"
+#include "base/mailbox.h"
+#include <pthread.h>
+
+struct server;
+struct worker_clusters;
+struct worker_listeners;
+
+struct worker {
+    struct server *server;
+    struct loop *loop;
+    unsigned index; /* 1.. ; thread index of stats */
+    struct mailbox box;
+    pthread_t thread;
+    struct worker_clusters *clusters;
+    struct worker_listeners *listeners;
+    struct list downstreams; /* struct downstream */
+    uint64_t num_downstreams;
+    bool draining;           /* connections are told to end */
+    uint64_t drain_start_ms, drain_ms;
+    bool drain_gradual;
+    char date[32]; /* the Date header's text, of second date_s */
+    uint64_t date_s;
+    struct message stop_msg;
+};
+
+/* worker_date returns the text of the Date header for now (RFC 9110 section 5.6.7). Worker's thread. */
+struct str worker_date(struct worker *w);
+
+/* worker_drain_close says whether a response sent now should end its connection: while draining, all with --drain-strategy
+ * immediate, else with a probability that rises to one over the drain time. Worker's thread. */
+bool worker_drain_close(struct worker *w);
