@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define FORWARDER_EVENTS 256
-#define FORWARDER_DEAD   1024 /* pairs that one round of events can end */
+#define FORWARDER_DEAD 1024 /* pairs that one round of events can end */
 
 struct pair;
 
@@ -50,7 +50,7 @@ struct forwarder {
 
 static void side_watch(struct forwarder *f, struct side *s)
 {
-    struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s };
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s};
     if (epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, s->fd, &ev) < 0)
         wire_die("forwarder: epoll_ctl");
 }
@@ -196,7 +196,7 @@ int main(int argc, char **argv)
     f.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (f.epoll_fd < 0)
         wire_die("forwarder: epoll_create1");
-    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_ctl(f.epoll_fd, EPOLL_CTL_ADD, f.listen_fd, &ev) < 0)
         wire_die("forwarder: epoll_ctl");
     printf("port %u\n", wire_port(f.listen_fd));

@@ -18,15 +18,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOAD_EVENTS      256
-#define LOAD_CONNS_MAX   4096
+#define LOAD_EVENTS 256
+#define LOAD_CONNS_MAX 4096
 #define LOAD_REQUEST_MAX 256
-#define LOAD_GRACE_NS    2000000000ULL /* for the answers still out when the time is over */
+#define LOAD_GRACE_NS 2000000000ULL /* for the answers still out when the time is over */
 #define LOAD_CLOCK_EVERY 16
 
 /* latency histogram: 32 steps in each power of two of nanoseconds, so 3 % wide */
 #define LAT_STEP_BITS 5
-#define LAT_BUCKETS   ((64 - LAT_STEP_BITS + 1) << LAT_STEP_BITS)
+#define LAT_BUCKETS ((64 - LAT_STEP_BITS + 1) << LAT_STEP_BITS)
 
 enum load_error {
     LOAD_OK,
@@ -118,7 +118,8 @@ static void conn_fail(struct load *l, struct load_conn *c, enum load_error error
     for (size_t i = 0; i < LOAD_NUM_ERRORS; i++)
         before += l->errors[i];
     if (before == 0) {
-        fprintf(stderr, "load: %s error on connection %u, request %llu; %zu bytes of answer:\n%.*s\n",
+        fprintf(stderr,
+                "load: %s error on connection %u, request %llu; %zu bytes of answer:\n%.*s\n",
                 error_names[error], c->id, (unsigned long long)c->serial, c->in_len,
                 (int)(c->in_len < 512 ? c->in_len : 512), c->in);
     }
@@ -163,7 +164,7 @@ static void conn_open(struct load *l, uint32_t id)
         conn_fail(l, c, LOAD_CONNECT);
         return;
     }
-    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c };
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c};
     if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev) < 0)
         wire_die("load: epoll_ctl");
 }
@@ -272,7 +273,7 @@ static bool report(const struct load *l, double seconds)
 
 int main(int argc, char **argv)
 {
-    static struct load l = { .body_len = 1024, .num_conns = 1, .max_requests = UINT64_MAX };
+    static struct load l = {.body_len = 1024, .num_conns = 1, .max_requests = UINT64_MAX};
     uint64_t max_ms = 1000;
     int opt;
     while ((opt = getopt(argc, argv, "c:n:t:s:")) != -1) {

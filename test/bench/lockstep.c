@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCKSTEP_WAIT_MS     20000 /* for one step of a proxy that runs under an emulator */
-#define LOCKSTEP_RETRY_NS    20000000L
+#define LOCKSTEP_WAIT_MS 20000 /* for one step of a proxy that runs under an emulator */
+#define LOCKSTEP_RETRY_NS 20000000L
 #define LOCKSTEP_REQUEST_MAX 256
 
 struct lockstep {
@@ -33,7 +33,7 @@ struct lockstep {
 
 static int connect_patiently(uint16_t port, uint64_t wait_s)
 {
-    const struct timespec pause = { .tv_nsec = LOCKSTEP_RETRY_NS };
+    const struct timespec pause = {.tv_nsec = LOCKSTEP_RETRY_NS};
     uint64_t tries = wait_s * (1000000000ULL / LOCKSTEP_RETRY_NS);
     for (uint64_t i = 0; i <= tries; i++) {
         int fd = wire_connect(port);
@@ -48,8 +48,7 @@ static int connect_patiently(uint16_t port, uint64_t wait_s)
  * itself, and that ends the run. */
 static void wait_readable(const struct lockstep *l, int fd, const char *what)
 {
-    struct pollfd fds[2] = { { .fd = fd, .events = POLLIN },
-                             { .fd = l->client_fd, .events = POLLIN } };
+    struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = l->client_fd, .events = POLLIN}};
     int n = poll(fds, fd == l->client_fd ? 1 : 2, LOCKSTEP_WAIT_MS);
     if (n < 0)
         wire_die("lockstep: poll");
@@ -75,8 +74,8 @@ static void client_send(struct lockstep *l)
 {
     char target[64], request[LOCKSTEP_REQUEST_MAX];
     /* always as many digits: the work on a request must not depend on its number */
-    int target_len =
-        snprintf(target, sizeof(target), "/bench/0/%010llu", (unsigned long long)++l->serial);
+    int target_len = snprintf(target, sizeof(target), "/bench/0/%010llu",
+                              (unsigned long long)++l->serial);
     int len = snprintf(request, sizeof(request),
                        "GET %s HTTP/1.1\r\nhost: bench.test\r\nuser-agent: attache-bench\r\n"
                        "accept: */*\r\n\r\n",
@@ -133,7 +132,7 @@ static void client_check(const struct lockstep *l)
 
 int main(int argc, char **argv)
 {
-    struct lockstep l = { .origin_fd = -1, .client_fd = -1, .body_len = 1024 };
+    struct lockstep l = {.origin_fd = -1, .client_fd = -1, .body_len = 1024};
     uint64_t wait_s = 60;
     int opt;
     while ((opt = getopt(argc, argv, "s:w:")) != -1) {

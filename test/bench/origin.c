@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ORIGIN_EVENTS   256
+#define ORIGIN_EVENTS 256
 #define ORIGIN_HEAD_MAX 256
 
 enum origin_wrong {
@@ -60,8 +60,8 @@ static void accept_all(struct origin *o)
             wire_die("origin: out of memory");
         c->fd = fd;
         c->in_len = c->out_at = c->out_len = 0;
-        struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                  .data.ptr = c };
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                 .data.ptr = c};
         if (epoll_ctl(o->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
             wire_die("origin: epoll_ctl");
     }
@@ -77,7 +77,8 @@ static bool answer(struct origin *o, struct origin_conn *c, const char *target, 
     char word[WIRE_WORD_LEN];
     char *at = c->out + c->out_len;
     int head_len = snprintf(at, ORIGIN_HEAD_MAX,
-                            "HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %zu\r\n\r\n",
+                            "HTTP/1.1 %s\r\ncontent-type: text/plain\r\n"
+                            "content-length: %zu\r\n\r\n",
                             wrong == ORIGIN_WRONG_STATUS ? "500 Internal Server Error" : "200 OK",
                             body_len);
     wire_word(target, wrong == ORIGIN_WRONG_OTHER ? target_len - 1 : target_len, word);
@@ -190,7 +191,7 @@ static enum origin_wrong parse_wrong(const char *text)
 
 int main(int argc, char **argv)
 {
-    struct origin o = { .body_len = 1024, .wrong = ORIGIN_RIGHT, .wrong_every = 1 };
+    struct origin o = {.body_len = 1024, .wrong = ORIGIN_RIGHT, .wrong_every = 1};
     uint16_t port = 0;
     int opt;
     while ((opt = getopt(argc, argv, "p:s:w:e:")) != -1) {
@@ -209,7 +210,7 @@ int main(int argc, char **argv)
     o.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (o.epoll_fd < 0)
         wire_die("origin: epoll_create1");
-    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_ctl(o.epoll_fd, EPOLL_CTL_ADD, o.listen_fd, &ev) < 0)
         wire_die("origin: epoll_ctl");
     printf("port %u\n", wire_port(o.listen_fd));

@@ -223,7 +223,8 @@ def print_head(args, rows, where):
                 break
     print(f"attache bench, {now}")
     print(f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, load average "
-          f"{os.getloadavg()[0]:.1f}; proxies on core {where[0]}, load and origin on core {where[1]}")
+          f"{os.getloadavg()[0]:.1f}; proxies on core {where[0]}, load and origin on core "
+          f"{where[1]}")
     print(f"HTTP/1.1 keep-alive, {args.connections} connections, {args.body}-byte answers, "
           f"one worker, no TLS; {args.rounds} rounds of {args.seconds:g} s turns; every answer "
           "checked")

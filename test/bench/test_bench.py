@@ -183,8 +183,9 @@ def test_cpu_is_counted_to_the_process(started, tmp_path):
 
 def bench(*argv):
     """The status and the output of a very short bench."""
-    done = subprocess.run([sys.executable, os.path.join(HERE, "run.py"), "--build", BUILD, "--rounds",
-                           "2", "--seconds", "0.1", "--sets", "bare", "--no-memory", *argv],
+    done = subprocess.run([sys.executable, os.path.join(HERE, "run.py"), "--build", BUILD,
+                           "--rounds", "2", "--seconds", "0.1", "--sets", "bare", "--no-memory",
+                           *argv],
                           capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout + done.stderr
 

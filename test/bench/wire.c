@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #define WIRE_BACKLOG 1024
-#define FNV_OFFSET   0xcbf29ce484222325ULL
-#define FNV_PRIME    0x100000001b3ULL
+#define FNV_OFFSET 0xcbf29ce484222325ULL
+#define FNV_PRIME 0x100000001b3ULL
 
 void wire_die(const char *fmt, ...)
 {
@@ -42,9 +42,8 @@ uint64_t wire_number(const char *what, const char *text, uint64_t min, uint64_t 
 
 static struct sockaddr_in loopback(uint16_t port)
 {
-    return (struct sockaddr_in){ .sin_family = AF_INET,
-                                 .sin_port = htons(port),
-                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    return (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 static void set_nodelay(int fd)

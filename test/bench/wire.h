@@ -2,8 +2,7 @@
  * message ends, and the check word that ties an answer to its request. The tools stand alone, on
  * purpose: they link nothing of the proxy, so that they cannot share a mistake with it.
  * Everything here is for one thread and blocks only where it says so. */
-#ifndef TEST_BENCH_WIRE_H
-#define TEST_BENCH_WIRE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,5 +53,3 @@ void wire_body(const char *word, char *body, size_t body_len);
 
 /* wire_body_ok is true if `body` is what wire_body would have written. */
 bool wire_body_ok(const char *word, const char *body, size_t body_len);
-
-#endif

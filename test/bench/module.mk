@@ -1,0 +1,21 @@
+# The bench: its tools stand alone and link nothing of the proxy. They are always built optimised,
+# whatever MODE says, because they are the measure; and so is the proxy that is measured.
+
+BENCH_OUT    := $(BUILD)/bench
+BENCH_TOOLS  := $(addprefix $(BENCH_OUT)/,forwarder origin load lockstep)
+BENCH_CFLAGS := -std=c17 $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=2 -O2 -g -I. -D_GNU_SOURCE
+
+$(BENCH_OUT)/%: test/bench/%.c test/bench/wire.c test/bench/wire.h test/bench/module.mk
+	@mkdir -p $(@D)
+	@echo "  CC    $@"
+	$(Q)$(CC) $(BENCH_CFLAGS) -pie -o $@ $< test/bench/wire.c
+
+.PHONY: bench-tools bench-proxy instructions instructions-record
+bench-tools: $(BENCH_TOOLS)
+bench-proxy:
+	$(Q)$(MAKE) --no-print-directory MODE=release all
+bench: bench-tools bench-proxy
+instructions: bench-tools bench-proxy ## instructions a request, against test/bench/instructions.json
+	$(Q)$(PYTHON) test/bench/instr/measure.py --build $(BUILD)
+instructions-record: bench-tools bench-proxy ## writes that record (commit it alone)
+	$(Q)$(PYTHON) test/bench/instr/measure.py --build $(BUILD) --repeat 3 --update

@@ -1,1 +1,0 @@
-include test/bench/bench.mk
