@@ -55,6 +55,9 @@ struct codec_stream_ops {
     void (*close_after)(struct codec_stream *s);
 };
 
+/* When it is over: on the server side the exchange ends when the user has sent its end (what is left of the request is
+ * dropped, the connection then closes) or reset it. On the client side it ends with the response's end (if the request is
+ * not sent to its end by then, the user must reset) or a reset. */
 struct codec_stream {
     const struct codec_stream_ops *ops;
     const struct codec_events *events;
@@ -93,3 +96,36 @@ struct http_server_events {
     /* The connection is over; the user frees everything, the codec with http_server_free included. */
     void (*on_closed)(void *user);
 };
+
+struct http_server_ops {
+    /* drain: the exchange under way may finish, then the connection closes; at once if none is. */
+    void (*drain)(struct http_server *s);
+    /* free drops it; the conn stays the user's. No event. */
+    void (*free)(struct http_server *s);
+};
+
+struct http_server {
+    const struct http_server_ops *ops;
+};
+
+/* h1_server_new speaks HTTP/1 on an accepted connection whose callbacks it takes over. limits and events are borrowed for
+ * its life. (proxy/http/h1_server.c) */
+struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
+                                  const struct http_server_events *events, void *user);
+
+/* --- client side ------------------------------------------------------------------------------------- */
+
+struct pool_conn;
+struct pool_protocol;
+
+/* h1_client: HTTP/1 on pooled connections (proxy/http/h1_client.c). The slot is released by the codec when the exchange is
+ * over, as reusable if both directions ended well and neither side asked to close. */
+extern const struct pool_protocol h1_client_protocol;
+
+struct http_client_limits {
+    uint32_t max_headers_bytes, max_headers_count; /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
+};
+
+/* h1_client_stream opens the exchange on a slot just given; the user's events follow. Worker. */
+struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a, const struct http_client_limits *limits,
+                                      const struct codec_events *events, void *user);
