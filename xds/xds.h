@@ -13,15 +13,23 @@
 
 #include "base/errors.h"
 #include "base/loop.h"
+#include "base/stats.h"
 #include "base/str.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 struct xds;
 struct xds_transport_ops; /* xds/transport.h; a fake in unit tests */
-struct stats;
 
-/* --- resource types, registered by their owners ------------------------------------------------ */
+/* What stands before update_attempt, update_success ... of a subscription: the parts "cluster" and
+ * "foo", or "http", "web", "rds" and "main". Copied. Subscriptions with the same prefix count in
+ * the same place. */
+struct xds_stats_prefix {
+    const struct stats_part *parts;
+    size_t num_parts;
+};
+
+/* --- resource types, registered by their owners ----------------------------------------------- */
 
 struct resource_ops {
     const char *type_url; /* "type.googleapis.com/envoy.config.cluster.v3.Cluster" */
@@ -54,18 +62,16 @@ struct resource_ops {
      * equal to those applied last. */
     bool (*apply)(void *owner, struct str name, void *compiled, struct str version,
                   struct errors *e);
-    /* remove: the name is no longer in the list. Not called for static resources. */
+    /* remove: the name is no longer in the list. Static resources are never removed, nor replaced
+     * by a dynamic one of the same name, which is left aside with a warning, as in Envoy. */
     void (*remove)(void *owner, struct str name);
-    /* is_static says whether the bootstrap owns this name: an update from a stream is refused (a
-     * name of the bootstrap cannot be replaced), as in Envoy. NULL: those given to xds_static. */
-    bool (*is_static)(void *owner, struct str name);
 };
 
 /* xds_register makes a type known; once a type, at start. Both pointers are borrowed for the life
  * of x. */
 void xds_register(struct xds *x, const struct resource_ops *ops, void *owner);
 
-/* --- where resources come from -------------------------------------------------------------------- */
+/* --- where resources come from ---------------------------------------------------------------- */
 
 enum xds_source_kind {
     XDS_SOURCE_ADS,  /* the one aggregated stream (xds_set_ads) */
@@ -95,13 +101,13 @@ struct xds_source {
     enum xds_source_kind kind;
     uint64_t initial_fetch_timeout_ms; /* 0: wait for ever; XDS_FETCH_TIMEOUT_MS when unset */
     struct xds_server server;          /* GRPC */
-    struct str path;                   /* PATH: a DiscoveryResponse as .json, .yaml or .pb */
-    struct str watched_directory;      /* PATH: watch moves in this directory instead; may be empty */
+    struct str path;              /* PATH: a DiscoveryResponse as .json, .yaml or .pb */
+    struct str watched_directory; /* PATH: watch moves in this directory instead; may be empty */
 };
 
 enum { XDS_FETCH_TIMEOUT_MS = 15000 };
 
-/* --- the client ------------------------------------------------------------------------------------ */
+/* --- the client ------------------------------------------------------------------------------- */
 
 /* xds_dial_fn asks for a byte stream to a control-plane cluster: a connected, non-blocking socket
  * that the caller owns from then on (a connected UDS or TCP socket, or one end of a socketpair
@@ -111,11 +117,9 @@ enum { XDS_FETCH_TIMEOUT_MS = 15000 };
 typedef int (*xds_dial_fn)(void *arg, struct str cluster, char *why, size_t why_len);
 
 struct xds_options {
-    struct str node;      /* serialized envoy.config.core.v3.Node; copied */
-    struct stats *stats;  /* NULL: nothing is counted outside */
-    size_t max_message;   /* bytes of one response; 0: 256 MiB */
+    struct str node;    /* serialized envoy.config.core.v3.Node; copied */
+    size_t max_message; /* bytes of one response; 0: 256 MiB */
     const struct xds_transport_ops *transport; /* NULL: gRPC */
-    uint64_t seed;        /* of the jitter; 0: from the system */
 };
 
 /* xds_new makes a client on the main loop. xds_free closes every stream and file watch, drops what
@@ -133,16 +137,16 @@ void xds_set_ads(struct xds *x, const struct xds_server *server);
 /* xds_has_ads says whether xds_set_ads was called: a ConfigSource `ads` needs it. */
 bool xds_has_ads(const struct xds *x);
 
-/* --- wildcard types: all listeners, all clusters -------------------------------------------------- */
+/* --- wildcard types: all listeners, all clusters ---------------------------------------------- */
 
 /* xds_collect subscribes to every resource of a wildcard type. `settled(arg)`, may be NULL, runs
  * once: after the first response was applied or refused, or when the initial fetch timeout passed
  * (counted from the first attempt to connect). Updates go on for ever either way.
- * `stats_prefix` is "cluster_manager.cds." or "listener_manager.lds.". */
+ * `prefix` is "cluster_manager.cds" or "listener_manager.lds". */
 void xds_collect(struct xds *x, const struct xds_source *src, const struct resource_ops *ops,
-                 const char *stats_prefix, void (*settled)(void *arg), void *arg);
+                 const struct xds_stats_prefix *prefix, void (*settled)(void *arg), void *arg);
 
-/* --- named resources: endpoints, route tables, secrets -------------------------------------------- */
+/* --- named resources: endpoints, route tables, secrets ---------------------------------------- */
 
 enum xds_absent {
     XDS_ABSENT_TIMEOUT, /* initial_fetch_timeout passed; it may still come */
@@ -164,13 +168,11 @@ struct watcher_ops {
 struct subscription; /* one watcher's interest in one resource */
 
 /* xds_subscribe watches resource `name` of a named type. Watchers of the same resource from the
- * same source share one cache entry and one name on the wire. `stats_prefix` (copied; may be NULL:
- * not counted) is what stands before update_attempt, update_success ...: "cluster.foo.",
- * "http.web.rds.main.". */
+ * same source share one cache entry and one name on the wire. `prefix` may be NULL: not counted. */
 struct subscription *xds_subscribe(struct xds *x, const struct xds_source *src,
                                    const struct resource_ops *ops, struct str name,
-                                   const char *stats_prefix, const struct watcher_ops *w,
-                                   void *arg);
+                                   const struct xds_stats_prefix *prefix,
+                                   const struct watcher_ops *w, void *arg);
 
 /* xds_unsubscribe ends the watch; no callback of it runs any more, not even one that was under
  * way in the queue. May be called inside a callback. Sets *s to NULL; NULL is fine. */
@@ -179,7 +181,7 @@ void xds_unsubscribe(struct subscription **s);
 /* xds_subscription_current is the object delivered last (borrowed), or NULL. */
 void *xds_subscription_current(const struct subscription *s);
 
-/* --- order ---------------------------------------------------------------------------------------- */
+/* --- order ------------------------------------------------------------------------------------ */
 
 /* xds_pause holds back requests (ACKs and changed subscriptions) of a type on every stream;
  * xds_resume sends what has gathered. Counted. Within one turn of the loop requests are gathered
@@ -188,7 +190,7 @@ void *xds_subscription_current(const struct subscription *s);
 void xds_pause(struct xds *x, const struct resource_ops *ops);
 void xds_resume(struct xds *x, const struct resource_ops *ops);
 
-/* --- static resources ------------------------------------------------------------------------------- */
+/* --- static resources ------------------------------------------------------------------------- */
 
 /* xds_static compiles and (wildcard types) applies one serialized resource of the bootstrap, inside
  * the call, the same way as one that a control plane sends, and keeps it for config_dump. A second
@@ -196,7 +198,7 @@ void xds_resume(struct xds *x, const struct resource_ops *ops);
 bool xds_static(struct xds *x, const struct resource_ops *ops, struct str bytes,
                 struct errors *e) WARN_UNUSED;
 
-/* --- the state, for config_dump and CSDS ---------------------------------------------------------- */
+/* --- the state, for config_dump and CSDS ------------------------------------------------------ */
 
 /* As in envoy.admin.v3.ClientResourceStatus, same numbers. */
 enum xds_status {
