@@ -178,7 +178,7 @@ endif
 # --- what people type -----------------------------------------------------------------------------
 UNIT ?=
 UNIT_RUN := $(foreach b,$(UNIT_BIN),$(if $(UNIT),$(foreach u,$(UNIT),$(if $(findstring $(u),$(b)),$(b))),$(b)))
-.PHONY: unit asan tsan e2e lint check-layers test demo bench fuzz fuzz-build conformance soak format
+.PHONY: unit asan tsan e2e lint check-layers test demo fuzz fuzz-build conformance soak format
 unit: $(UNIT_RUN) ## unit tests in this MODE; UNIT=part-of-a-path chooses
 	$(Q)tools/run-unit $(UNIT_RUN)
 asan: ## unit tests under ASan and UBSan
@@ -198,8 +198,6 @@ test: ## everything that must pass before a commit lands; prints `N passed, N fa
 	$(Q)tools/test-report
 demo: all ## three pods, a control plane, mTLS, splits, retries: see it work (KEEP=1 leaves it running)
 	$(Q)tools/demo/run
-bench: all ## CPU per request and memory beside Envoy, nginx and HAProxy
-	$(Q)test/bench/run
 fuzz-build: $(FUZZ_BIN)
 fuzz: ## every fuzz target for FUZZ_SECONDS (60), and the coverage of its corpus
 	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzz-build
