@@ -1,0 +1,62 @@
+/* Stream: one request and its response on a downstream connection, from the head of the request to the access log. Up to
+ * the upstream head it is a table of steps with one driver; then two pumps, request body and response body, with the counted
+ * pause as back-pressure. Belongs to its worker. */
+#pragma once
+
+#include "base/loop.h"
+#include "proxy/http/codec.h"
+#include "proxy/network/hcm.h"
+#include "proxy/router/router.h"
+
+enum stream_state {
+    STREAM_HEADERS,  /* the head is checked and completed */
+    STREAM_ROUTE,    /* a route is chosen from the pinned table */
+    STREAM_UPSTREAM, /* the router starts its first try */
+    STREAM_RELAY,    /* bodies flow; waits */
+    STREAM_DONE,     /* logged, counted, freed at the end of the iteration */
+};
+
+struct stream {
+    uint32_t magic;
+    enum stream_state state;
+    struct hcm_conn *hc;
+    struct worker *worker;
+    struct list link; /* hc->streams */
+    struct codec_stream *down; /* NULL: over on the wire */
+    struct arena *arena;
+    struct stream_info info;
+    struct headers *request;
+    struct headers *request_trailers;
+    struct headers *response; /* what is or was sent */
+    struct route_table *table;
+    const struct route *route;
+    const struct weighted_cluster *weighted;
+    struct route_match_input match;
+    struct router router;
+    struct timer idle, deadline, max_duration;
+    struct task free_task;
+    bool request_end;      /* all of it was received */
+    bool response_started; /* the head went out */
+    bool response_end;
+    bool is_head; /* HEAD: the response has no body */
+    bool down_above;
+};
+
+/* stream_new_from is the codec's new_stream event (struct http_server_events). */
+void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena *a);
+
+/* stream_local_reply answers by itself, or resets the exchange when a response has already begun. `details` is a static text or in
+ * the arena; flags are added. The router's tries are given up. */
+void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details, struct str body);
+
+/* What the router sends down. stream_response_headers takes `h` (valid as long as the stream). */
+void stream_response_informational(struct stream *s, struct headers *h);
+void stream_response_headers(struct stream *s, struct headers *h, bool end);
+void stream_response_data(struct stream *s, struct buffer *b, bool end);
+void stream_response_trailers(struct stream *s, struct headers *h);
+
+/* stream_response_reset: the response cannot be finished; the client sees it cut off. */
+void stream_response_reset(struct stream *s, uint64_t flags, struct str details);
+
+/* stream_conn_closed ends a stream whose downstream connection is gone (flag DC). */
+void stream_conn_closed(struct stream *s, struct str details);

@@ -1,0 +1,103 @@
+/* HTTP connection manager: the network filter that speaks HTTP with a downstream connection, one stream an exchange.
+ * Configuration is compiled on main and immutable; the rest is the worker's. */
+#pragma once
+
+#include "base/stats.h"
+#include "proxy/http/codec.h"
+#include "proxy/listener/downstream.h"
+#include "proxy/router/route_slots.h"
+
+#define HCM_STATS(X)                                                                               \
+    X(HCM_CX_TOTAL, "downstream_cx_total", COUNTER)                                                \
+    X(HCM_CX_ACTIVE, "downstream_cx_active", GAUGE)                                                \
+    X(HCM_CX_HTTP1_TOTAL, "downstream_cx_http1_total", COUNTER)                                    \
+    X(HCM_CX_HTTP1_ACTIVE, "downstream_cx_http1_active", GAUGE)                                    \
+    X(HCM_CX_SSL_TOTAL, "downstream_cx_ssl_total", COUNTER)                                        \
+    X(HCM_CX_SSL_ACTIVE, "downstream_cx_ssl_active", GAUGE)                                        \
+    X(HCM_CX_DESTROY, "downstream_cx_destroy", COUNTER)                                            \
+    X(HCM_CX_DESTROY_LOCAL, "downstream_cx_destroy_local", COUNTER)                                \
+    X(HCM_CX_DESTROY_REMOTE, "downstream_cx_destroy_remote", COUNTER)                              \
+    X(HCM_CX_DESTROY_ACTIVE, "downstream_cx_destroy_active_rq", COUNTER)                           \
+    X(HCM_CX_DESTROY_LOCAL_ACTIVE, "downstream_cx_destroy_local_active_rq", COUNTER)               \
+    X(HCM_CX_DESTROY_REMOTE_ACTIVE, "downstream_cx_destroy_remote_active_rq", COUNTER)             \
+    X(HCM_CX_DRAIN_CLOSE, "downstream_cx_drain_close", COUNTER)                                    \
+    X(HCM_CX_PROTOCOL_ERROR, "downstream_cx_protocol_error", COUNTER)                              \
+    X(HCM_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                         \
+    X(HCM_CX_RX, "downstream_cx_rx_bytes_total", COUNTER)                                          \
+    X(HCM_CX_TX, "downstream_cx_tx_bytes_total", COUNTER)                                          \
+    X(HCM_RQ_TOTAL, "downstream_rq_total", COUNTER)                                                \
+    X(HCM_RQ_HTTP1_TOTAL, "downstream_rq_http1_total", COUNTER)                                    \
+    X(HCM_RQ_ACTIVE, "downstream_rq_active", GAUGE)                                                \
+    X(HCM_RQ_COMPLETED, "downstream_rq_completed", COUNTER)                                        \
+    X(HCM_RQ_1XX, "downstream_rq_1xx", COUNTER)                                                    \
+    X(HCM_RQ_2XX, "downstream_rq_2xx", COUNTER)                                                    \
+    X(HCM_RQ_3XX, "downstream_rq_3xx", COUNTER)                                                    \
+    X(HCM_RQ_4XX, "downstream_rq_4xx", COUNTER)                                                    \
+    X(HCM_RQ_5XX, "downstream_rq_5xx", COUNTER)                                                    \
+    X(HCM_RQ_RX_RESET, "downstream_rq_rx_reset", COUNTER)                                          \
+    X(HCM_RQ_TX_RESET, "downstream_rq_tx_reset", COUNTER)                                          \
+    X(HCM_RQ_TIMEOUT, "downstream_rq_timeout", COUNTER)                                            \
+    X(HCM_RQ_HEADER_TIMEOUT, "downstream_rq_header_timeout", COUNTER)                              \
+    X(HCM_RQ_IDLE_TIMEOUT, "downstream_rq_idle_timeout", COUNTER)                                  \
+    X(HCM_RQ_MAX_DURATION, "downstream_rq_max_duration_reached", COUNTER)                          \
+    X(HCM_RQ_TOO_LARGE, "downstream_rq_too_large", COUNTER)                                        \
+    X(HCM_RQ_TIME, "downstream_rq_time", HISTOGRAM)                                                \
+    X(HCM_RS_TOO_LARGE, "rs_too_large", COUNTER)                                                   \
+    X(HCM_NO_ROUTE, "no_route", COUNTER)                                                           \
+    X(HCM_NO_CLUSTER, "no_cluster", COUNTER)                                                       \
+    X(HCM_RQ_REDIRECT, "rq_redirect", COUNTER)                                                     \
+    X(HCM_RQ_DIRECT, "rq_direct_response", COUNTER)                                                \
+    X(HCM_RQ_ROUTED, "rq_total", COUNTER)
+
+enum { HCM_STATS(STATS_ENUM) HCM_NUM_STATS };
+
+enum forward_cert { /* forward_client_cert_details */
+    CERT_SANITIZE,
+    CERT_FORWARD_ONLY,
+    CERT_APPEND_FORWARD,
+    CERT_SANITIZE_SET,
+    CERT_ALWAYS_FORWARD_ONLY
+};
+
+enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
+
+struct hcm_config {
+    struct arena *arena;
+    struct stats_scope *stats; /* "http.<stat_prefix>." */
+    struct str stat_prefix;
+    struct route_slot *routes;
+    struct http_limits limits;
+    struct access_log **logs;
+    size_t num_logs;
+    struct str server_name;
+    enum server_header server_header;
+    enum forward_cert forward_cert;
+    bool cert_subject, cert_cert, cert_chain, cert_dns, cert_uri;
+    bool use_remote_address;
+    bool skip_xff_append;
+    uint32_t xff_hops;
+    bool append_x_forwarded_port;
+    bool generate_request_id, preserve_request_id, request_id_in_response;
+    bool strip_any_port, strip_matching_port, strip_trailing_dot;
+    bool suppress_envoy_headers; /* of the router */
+    struct str via;
+    uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
+};
+
+extern const struct network_filter_ops hcm_filter;
+
+/* One downstream connection. */
+struct hcm_conn {
+    uint32_t magic;
+    const struct hcm_config *config;
+    struct downstream *down;
+    struct http_server *codec;
+    struct list streams; /* struct stream */
+    struct timer age;
+    uint64_t num_streams;
+    uint64_t counted_rx, counted_tx;
+    bool closed;
+};
+
+/* hcm_count adds one to a statistic of the connection's manager. Worker. */
+void hcm_count(const struct hcm_conn *hc, uint32_t stat);
