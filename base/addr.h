@@ -1,4 +1,4 @@
-/* Socket addresses: IPv4, IPv6 with scope id, Unix paths (abstract ones too). A plain value, 112
+/* Socket addresses: IPv4, IPv6 with scope id, Unix paths (abstract ones too). A plain value, 116
  * bytes, copied freely. Text is never resolved: a name is not an address. Any thread. */
 #pragma once
 
