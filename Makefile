@@ -46,7 +46,7 @@ GOALS      := $(or $(MAKECMDGOALS),all)
 DEPS_NONE  := clean help
 DEPS_DEMO  := demo
 DEPS_BENCH := bench deps
-DEPS_BUILD := all $(OUT)/attache
+DEPS_BUILD := all init $(OUT)/attache
 DEPS_GROUP := $(or $(if $(filter $(DEPS_BENCH),$(GOALS)),bench),$(if $(filter-out $(DEPS_NONE) \
               $(DEPS_BUILD) $(DEPS_DEMO),$(GOALS)),test),$(if $(filter $(DEPS_DEMO),$(GOALS)),demo),$(if \
               $(filter $(DEPS_BUILD),$(GOALS)),build))
@@ -178,7 +178,7 @@ endif
 # --- what people type -----------------------------------------------------------------------------
 UNIT ?=
 UNIT_RUN := $(foreach b,$(UNIT_BIN),$(if $(UNIT),$(foreach u,$(UNIT),$(if $(findstring $(u),$(b)),$(b))),$(b)))
-.PHONY: unit asan tsan e2e lint check-layers test demo fuzz fuzz-build conformance soak format
+.PHONY: unit asan tsan e2e lint check-layers test demo bench fuzz fuzz-build conformance soak format
 unit: $(UNIT_RUN) ## unit tests in this MODE; UNIT=part-of-a-path chooses
 	$(Q)tools/run-unit $(UNIT_RUN)
 asan: ## unit tests under ASan and UBSan
@@ -198,6 +198,8 @@ test: ## everything that must pass before a commit lands; prints `N passed, N fa
 	$(Q)tools/test-report
 demo: all ## three pods, a control plane, mTLS, splits, retries: see it work (KEEP=1 leaves it running)
 	$(Q)tools/demo/run
+bench: ## CPU per request and memory beside Envoy, nginx and HAProxy (BENCH_ARGS)
+	$(Q)test/bench/run
 fuzz-build: $(FUZZ_BIN)
 fuzz: ## every fuzz target for FUZZ_SECONDS (60), and the coverage of its corpus
 	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzz-build
