@@ -189,7 +189,7 @@ tsan: ## unit tests of threads, mailboxes, shared counters under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory MODE=tsan UNIT="$(or $(UNIT),$(TSAN_UNIT))" unit
 e2e: ## end-to-end tests against the ASan binary; E2E='-k name' chooses
 	$(Q)$(MAKE) --no-print-directory MODE=asan all
-	$(Q)ATTACHE_BIN=$(CURDIR)/$(BUILD)/asan/attache $(PYTHON) -m pytest test/e2e $(E2E)
+	$(Q)ATTACHE_BIN=$(CURDIR)/$(BUILD)/asan/attache ATTACHE_INIT=$(CURDIR)/$(BUILD)/asan/attache-init $(PYTHON) -m pytest test/e2e $(E2E)
 lint: ## style: format, sizes, banned calls, comments, paths
 	$(Q)tools/lint
 check-layers: $(foreach l,$(LAYERS),$(OUT)/lib$(l).a) ## no layer reaches upwards, no library leaves its place
