@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Noreturn void check_failed(const char *cond, const char *file, int line)
+void check_failed(const char *cond, const char *file, int line)
 {
     fprintf(stderr, "attache: check failed: %s (%s:%d)\n", cond, file, line);
     abort();

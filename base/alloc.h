@@ -16,7 +16,7 @@
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__))
 
 /* check_failed prints the condition and its place to stderr and aborts. */
-_Noreturn void check_failed(const char *cond, const char *file, int line);
+void check_failed(const char *cond, const char *file, int line) __attribute__((noreturn));
 
 /* mem_alloc returns `len` uninitialised bytes, owned by the caller. */
 void *mem_alloc(size_t len) __attribute__((malloc, returns_nonnull)) WARN_UNUSED;

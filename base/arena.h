@@ -9,11 +9,11 @@
 struct arena_block;
 
 struct arena {
-    struct arena_block *head;   /* newest first */
-    struct arena_block *spare;  /* one block kept over a reset */
-    char *pos, *end;            /* the free part of head */
-    size_t used;                /* bytes handed out since init or reset */
-    size_t block_len;           /* size of the next block */
+    struct arena_block *head;  /* newest first */
+    struct arena_block *spare; /* one block kept over a reset */
+    char *pos, *end;           /* the free part of head */
+    size_t used;               /* bytes handed out since init or reset */
+    size_t block_len;          /* size of the next block */
 };
 
 /* arena_init prepares an empty arena whose first block will have `block_len` bytes (0: 1 KiB).

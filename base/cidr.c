@@ -143,8 +143,8 @@ void **cidr_map_slot(struct cidr_map *m, const struct cidr *c)
     size_t at = upper_bound(m, f, c);
     if (at > 0 && cidr_eq(&m->entries[f][at - 1].cidr, c))
         return &m->entries[f][at - 1].value;
-    m->entries[f] =
-        mem_grow_array(m->entries[f], &m->cap[f], m->num[f] + 1, sizeof(*m->entries[f]));
+    m->entries[f] = mem_grow_array(m->entries[f], &m->cap[f], m->num[f] + 1,
+                                   sizeof(*m->entries[f]));
     struct cidr_map_entry *e = m->entries[f] + at;
     if (at < m->num[f])
         memmove(e + 1, e, (m->num[f] - at) * sizeof(*e));
@@ -159,8 +159,8 @@ void cidr_map_seal(struct cidr_map *m)
         for (size_t i = 1; i < m->num[f]; i++) {
             struct cidr_map_entry *e = &m->entries[f][i];
             size_t up = i - 1;
-            while (up != SIZE_MAX && !same_prefix(m->entries[f][up].cidr.ip, e->cidr.ip,
-                                                  m->entries[f][up].cidr.bits))
+            while (up != SIZE_MAX &&
+                   !same_prefix(m->entries[f][up].cidr.ip, e->cidr.ip, m->entries[f][up].cidr.bits))
                 up = m->entries[f][up].parent;
             e->parent = up;
         }

@@ -19,8 +19,8 @@ bool cidr_parse(struct str text, struct cidr *out) WARN_UNUSED;
 /* cidr_make builds one from a CidrRange's address_prefix and prefix_len. */
 bool cidr_make(struct str ip, uint32_t bits, struct cidr *out) WARN_UNUSED;
 
-/* cidr_contains says whether the address is in the range. A v4-mapped address is in a range if either
- * of its two forms is. Not IP: false. */
+/* cidr_contains says whether the address is in the range. A v4-mapped address is in a range if
+ * either of its two forms is. Not IP: false. */
 bool cidr_contains(const struct cidr *c, const struct addr *a);
 
 /* cidr_eq says whether two ranges are the same. */
@@ -53,6 +53,6 @@ void **cidr_map_slot(struct cidr_map *m, const struct cidr *c);
 /* cidr_map_seal makes the map ready for cidr_map_find; no more ranges after this. */
 void cidr_map_seal(struct cidr_map *m);
 
-/* cidr_map_find returns the value of the longest range that contains the address, or NULL. A v4-mapped
- * address is looked up as IPv4 first. */
+/* cidr_map_find returns the value of the longest range that contains the address, or NULL. A
+ * v4-mapped address is looked up as IPv4 first. */
 void *cidr_map_find(const struct cidr_map *m, const struct addr *a);

@@ -1,5 +1,5 @@
-/* Bounds-checked reader of untrusted bytes. Each read says whether there were enough bytes and moves
- * on only if so. Borrowed bytes; any thread. */
+/* Bounds-checked reader of untrusted bytes. Each read says whether there were enough bytes and
+ * moves on only if so. Borrowed bytes; any thread. */
 #pragma once
 
 #include "base/alloc.h"
@@ -103,8 +103,8 @@ static inline bool WARN_UNUSED cursor_u64(struct cursor *c, uint64_t *out)
     return cursor_be(c, 8, out);
 }
 
-/* cursor_vec8, _vec16, _vec24 cut off a vector with a length of 1, 2 or 3 bytes before it (TLS). The
- * cursor stays where it was when the length is there and the bytes are not. */
+/* cursor_vec8, _vec16, _vec24 cut off a vector with a length of 1, 2 or 3 bytes before it (TLS).
+ * The cursor stays where it was when the length is there and the bytes are not. */
 static inline bool WARN_UNUSED cursor_vec(struct cursor *c, size_t len_bytes, struct cursor *out)
 {
     struct cursor at = *c;

@@ -17,7 +17,7 @@ struct errors {
     struct error_item *first, **tail;
     struct error_item *warn_first, **warn_tail; /* accepted, not honoured: said once, counted */
     size_t num_errors, num_warnings;
-    char *path;                                 /* current scope, grows */
+    char *path; /* current scope, grows */
     size_t path_len, path_cap;
 };
 

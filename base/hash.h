@@ -1,6 +1,6 @@
-/* Hashes. hash_xxh64 is XXH64, the value Envoy uses for ring hash and Maglev; hash_bytes is for tables
- * in memory and is seeded per process, so that a peer cannot choose colliding keys. The only user of
- * libxxhash. Any thread. */
+/* Hashes. hash_xxh64 is XXH64, the value Envoy uses for ring hash and Maglev; hash_bytes is for
+ * tables in memory and is seeded per process, so that a peer cannot choose colliding keys. The only
+ * user of libxxhash. Any thread. */
 #pragma once
 
 #include "base/str.h"

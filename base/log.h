@@ -1,6 +1,6 @@
-/* The application log: one level per component, one write(2) a line, to stderr or a file. Levels are
- * set before threads start and later by the admin port; a disabled line costs one relaxed load. Any
- * thread, and safe across fork. */
+/* The application log: one level per component, one write(2) a line, to stderr or a file. Levels
+ * are set before threads start and later by the admin port; a disabled line costs one relaxed load.
+ * Any thread, and safe across fork. */
 #pragma once
 
 #include "base/alloc.h"
@@ -20,16 +20,22 @@ enum log_level {
 /* Envoy's logger names, so that --component-log-level lists written for it are accepted. Those that
  * nothing here logs to simply stay quiet. */
 #define LOG_COMPONENTS(X)                                                                          \
-    X(a2a) X(admin) X(ai_protocol_manager) X(alternate_protocols_cache) X(aws) X(assert)           \
-    X(backtrace) X(basic_auth) X(cache_filter) X(client) X(config) X(connection) X(conn_handler)   \
-    X(compression) X(credential_injector) X(decompression) X(dns) X(dubbo) X(envoy_bug)            \
-    X(ext_authz) X(ext_proc) X(rocketmq) X(file) X(filter) X(forward_proxy) X(geolocation) X(grpc) \
-    X(happy_eyeballs) X(hc) X(health_checker) X(http) X(http2) X(hystrix) X(init) X(io) X(jwt)     \
-    X(json_rpc) X(kafka) X(key_value_store) X(lua) X(local_rate_limit) X(main) X(matcher) X(mcp)   \
-    X(misc) X(mongo) X(multi_connection) X(notification) X(oauth2) X(quic) X(quic_stream) X(pool)  \
-    X(rate_limit_quota) X(rbac) X(rds) X(redis) X(router) X(runtime) X(stats) X(secret) X(sse)     \
-    X(tap) X(testing) X(thrift) X(tracing) X(upstream) X(udp) X(wasm) X(websocket) X(golang)       \
-    X(stats_sinks) X(dynamic_modules) X(ip_tagging)
+    X(a2a)                                                                                         \
+    X(admin)                                                                                       \
+    X(ai_protocol_manager) X(alternate_protocols_cache) X(aws) X(assert) X(backtrace)              \
+        X(basic_auth) X(cache_filter) X(client) X(config) X(connection) X(conn_handler)            \
+            X(compression) X(credential_injector) X(decompression) X(dns) X(dubbo) X(envoy_bug)    \
+                X(ext_authz) X(ext_proc) X(rocketmq) X(file) X(filter) X(forward_proxy)            \
+                    X(geolocation) X(grpc) X(happy_eyeballs) X(hc) X(health_checker) X(http)       \
+                        X(http2) X(hystrix) X(init) X(io) X(jwt) X(json_rpc) X(kafka)              \
+                            X(key_value_store) X(lua) X(local_rate_limit) X(main) X(matcher)       \
+                                X(mcp) X(misc) X(mongo) X(multi_connection) X(notification)        \
+                                    X(oauth2) X(quic) X(quic_stream) X(pool) X(rate_limit_quota)   \
+                                        X(rbac) X(rds) X(redis) X(router) X(runtime) X(stats)      \
+                                            X(secret) X(sse) X(tap) X(testing) X(thrift)           \
+                                                X(tracing) X(upstream) X(udp) X(wasm) X(websocket) \
+                                                    X(golang) X(stats_sinks) X(dynamic_modules)    \
+                                                        X(ip_tagging)
 
 #define LOG_ENUM(name) LOG_COMP_##name,
 enum log_component { LOG_COMPONENTS(LOG_ENUM) LOG_NUM_COMPONENTS };
@@ -86,9 +92,9 @@ bool log_limit_pass(struct log_limit *l, uint64_t ms, uint64_t *dropped);
 bool log_init(enum log_level level, const char *format, const char *path,
               const char **err) WARN_UNUSED;
 
-/* log_set_format checks and sets another format while running: spdlog's patterns %v %j (JSON escaped)
- * %_ (new line escaped) %l %L %n %t %P %Y %y %m %d %H %M %S %T %D %F %e %f %E %z %a %b %g %s %# %@ %!
- * %% %^ %$. False for a pattern that is not one of them. Main thread. */
+/* log_set_format checks and sets another format while running: spdlog's patterns
+ * (base/log_format.h), and Envoy's %j (message JSON escaped) and %_ (its newlines escaped). False
+ * for an unknown one, and *err is a static text. Main thread. */
 bool log_set_format(const char *format, const char **err) WARN_UNUSED;
 
 /* log_reopen opens the file again by its path (rotation); the old one stays when that fails. Main
@@ -112,6 +118,6 @@ const char *log_level_name(enum log_level level);
 const char *log_component_name(enum log_component comp);
 bool log_find_component(struct str name, enum log_component *out) WARN_UNUSED;
 
-/* log_set_components sets levels from "upstream:debug,connection:trace". All or nothing: on an error
- * nothing is set and *bad views the item at fault. */
+/* log_set_components sets levels from "upstream:debug,connection:trace". All or nothing: on an
+ * error nothing is set and *bad views the item at fault. */
 bool log_set_components(struct str list, struct str *bad) WARN_UNUSED;

@@ -108,8 +108,8 @@ void *map_put(struct map *m, struct str key, void *value)
     /* At most 3/4 full, so that a search ends soon; also when entries pile up behind removals. */
     if ((m->used_slots + 1) * 4 > m->num_slots * 3)
         rebuild(m);
-    m->entries =
-        mem_grow_array(m->entries, &m->cap_entries, m->num_entries + 1, sizeof(*m->entries));
+    m->entries = mem_grow_array(m->entries, &m->cap_entries, m->num_entries + 1,
+                                sizeof(*m->entries));
     if (m->own_keys)
         key.p = mem_strndup(key.p, key.len);
     m->entries[m->num_entries] = (struct map_entry){key, value, hash};

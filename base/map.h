@@ -1,5 +1,5 @@
-/* Map from strings to pointers: open addressing over a dense array of entries, which are iterated in
- * the order they were put. A value is never NULL. Not thread-safe. */
+/* Map from strings to pointers: open addressing over a dense array of entries, which are iterated
+ * in the order they were put. A value is never NULL. Not thread-safe. */
 #pragma once
 
 #include "base/alloc.h"
@@ -13,12 +13,12 @@ struct map_entry {
 
 struct map {
     struct map_entry *entries;
-    uint32_t *index;          /* slot -> entry number + 2; 0 empty, 1 removed */
-    size_t num;               /* live entries */
-    size_t num_entries;       /* used places of `entries`, removed ones included */
+    uint32_t *index;    /* slot -> entry number + 2; 0 empty, 1 removed */
+    size_t num;         /* live entries */
+    size_t num_entries; /* used places of `entries`, removed ones included */
     size_t cap_entries;
-    size_t num_slots;         /* a power of two, or 0 */
-    size_t used_slots;        /* not empty */
+    size_t num_slots;  /* a power of two, or 0 */
+    size_t used_slots; /* not empty */
     bool own_keys;
 };
 
@@ -33,8 +33,8 @@ void map_cleanup(struct map *m, void (*free_value)(void *));
 /* map_get returns the value of `key`, or NULL. */
 void *map_get(const struct map *m, struct str key);
 
-/* map_put sets the value and returns the one it replaces, or NULL. A replaced value keeps its key and
- * its place in the order. */
+/* map_put sets the value and returns the one it replaces, or NULL. A replaced value keeps its key
+ * and its place in the order. */
 void *map_put(struct map *m, struct str key, void *value);
 
 /* map_remove takes the entry out and returns its value, or NULL. */

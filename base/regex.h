@@ -4,15 +4,11 @@
 
 #include "base/arena.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 struct regex;
 
 enum {
-    REGEX_BYTES = 1,       /* match raw bytes; without it UTF-8, as Envoy does: '.' is then a whole
-                            * character and never an invalid byte */
+    REGEX_BYTES = 1, /* match raw bytes; without it UTF-8, as Envoy does: '.' is then a whole
+                      * character and never an invalid byte */
     REGEX_IGNORE_CASE = 2,
     REGEX_MAX_GROUPS = 10, /* the whole match and \1 to \9 */
 };
@@ -41,8 +37,8 @@ bool regex_full(const struct regex *r, struct str s);
  * into s; a group that took no part has p NULL. num <= REGEX_MAX_GROUPS, may be 0. */
 bool regex_search(const struct regex *r, struct str s, struct str *groups, size_t num);
 
-/* regex_check_rewrite says whether `rewrite` (\0 to \9, \\) asks only for groups there are; else *err
- * says why, in the arena. */
+/* regex_check_rewrite says whether `rewrite` (\0 to \9, \\) asks only for groups there are; else
+ * *err says why, in the arena. */
 bool regex_check_rewrite(const struct regex *r, struct str rewrite, struct arena *a,
                          struct str *err);
 
@@ -50,7 +46,3 @@ bool regex_check_rewrite(const struct regex *r, struct str rewrite, struct arena
  * arena, or is s itself when nothing matched. `rewrite` must have passed regex_check_rewrite. */
 struct str regex_replace_all(const struct regex *r, struct str s, struct str rewrite,
                              struct arena *a);
-
-#ifdef __cplusplus
-}
-#endif

@@ -40,10 +40,32 @@ END_TEST
 START_TEST(test_parse_refuses)
 {
     static const char *const bad[] = {
-        "", " ", "1", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.-4", "01.2.3.4", "0x7f.0.0.1",
-        "1.2.3.4 ", " 1.2.3.4", "localhost", "[::1]", ":", ":::", "::g", "1::2::3",
-        "1:2:3:4:5:6:7:8:9", "::1%", "::1%nosuchif0", "::1%99999999999", "%1", "1.2.3.4%1",
-        "::1%1%2", "1.2.3.4:80", "12345::",
+        "",
+        " ",
+        "1",
+        "1.2.3",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "1.2.3.-4",
+        "01.2.3.4",
+        "0x7f.0.0.1",
+        "1.2.3.4 ",
+        " 1.2.3.4",
+        "localhost",
+        "[::1]",
+        ":",
+        ":::",
+        "::g",
+        "1::2::3",
+        "1:2:3:4:5:6:7:8:9",
+        "::1%",
+        "::1%nosuchif0",
+        "::1%99999999999",
+        "%1",
+        "1.2.3.4%1",
+        "::1%1%2",
+        "1.2.3.4:80",
+        "12345::",
         "1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc:dddd:eeee"};
     struct addr a;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -58,10 +80,10 @@ END_TEST
 
 START_TEST(test_parse_ip_port_refuses)
 {
-    static const char *const bad[] = {"", ":", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:80",
-                                      "[::1]", "[::1]:", "[1.2.3.4]:80", "[::1:80", "::1]:80",
-                                      "1.2.3.4:-1", "1.2.3.4:+1", "1.2.3.4:8O", "[]:80", ":80",
-                                      "1.2.3.4:000080", "[::1]:80 "};
+    static const char *const bad[] = {
+        "",           ":",          "1.2.3.4",      "1.2.3.4:", "1.2.3.4:65536",  "::1:80",
+        "[::1]",      "[::1]:",     "[1.2.3.4]:80", "[::1:80",  "::1]:80",        "1.2.3.4:-1",
+        "1.2.3.4:+1", "1.2.3.4:8O", "[]:80",        ":80",      "1.2.3.4:000080", "[::1]:80 "};
     struct addr a;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         ck_assert_msg(!addr_parse_ip_port(str_of(bad[i]), &a), "%s", bad[i]);
@@ -122,10 +144,14 @@ START_TEST(test_loopback_and_any)
     static const struct {
         const char *text;
         bool loopback, any;
-    } t[] = {{"127.0.0.1", true, false},        {"127.255.0.9", true, false},
-             {"128.0.0.1", false, false},       {"0.0.0.0", false, true},
-             {"::", false, true},               {"::1", true, false},
-             {"::ffff:127.0.0.1", true, false}, {"::ffff:0.0.0.0", false, true},
+    } t[] = {{"127.0.0.1", true, false},
+             {"127.255.0.9", true, false},
+             {"128.0.0.1", false, false},
+             {"0.0.0.0", false, true},
+             {"::", false, true},
+             {"::1", true, false},
+             {"::ffff:127.0.0.1", true, false},
+             {"::ffff:0.0.0.0", false, true},
              {"::2", false, false}};
     for (size_t i = 0; i < ARRAY_LEN(t); i++) {
         struct addr a = ip(t[i].text, 0);

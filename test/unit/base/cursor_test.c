@@ -48,7 +48,14 @@ END_TEST
 
 START_TEST(test_vectors)
 {
-    struct cursor c = cursor_of(STR("\x02" "ab" "\x00\x01" "c" "\x00\x00\x00" "\x05" "xy")), v;
+    struct cursor c = cursor_of(STR("\x02"
+                                    "ab"
+                                    "\x00\x01"
+                                    "c"
+                                    "\x00\x00\x00"
+                                    "\x05"
+                                    "xy")),
+                  v;
     ck_assert(cursor_vec8(&c, &v) && str_eq(cursor_rest(&v), STR("ab")));
     ck_assert(cursor_vec16(&c, &v) && str_eq(cursor_rest(&v), STR("c")));
     ck_assert(cursor_vec24(&c, &v) && v.len == 0);

@@ -87,7 +87,7 @@ START_TEST(test_double)
     ck_assert(str_to_double(STR("-.25e1"), &d) && d == -2.5);
     ck_assert(str_to_double(STR("1E3"), &d) && d == 1000);
     ck_assert(str_to_double(STR("7."), &d) && d == 7);
-    static const char *const bad[] = {"",   ".",   "e1", "1e",  "1e+", "inf",  "nan",
+    static const char *const bad[] = {"",    ".",  "e1", "1e",  "1e+",   "inf", "nan",
                                       "0x1", " 1", "1 ", "1,5", "1e999", "-"};
     for (size_t k = 0; k < ARRAY_LEN(bad); k++)
         ck_assert_msg(!str_to_double(str_of(bad[k]), &d), "%s", bad[k]);
