@@ -6,9 +6,12 @@
 #include "base/mailbox.h"
 #include <pthread.h>
 
+struct arena;
 struct server;
 struct worker_clusters;
 struct worker_listeners;
+
+enum { WORKER_ARENAS = 32 };
 
 struct worker {
     struct server *server;
@@ -25,8 +28,14 @@ struct worker {
     bool drain_gradual;
     char date[32]; /* the Date header's text, of second date_s */
     uint64_t date_s;
+    struct arena *arenas[WORKER_ARENAS]; /* empty ones, for the next requests */
+    unsigned num_arenas;
     struct message stop_msg;
 };
+
+/* worker_arena_get returns an empty arena, from the few kept ready; worker_arena_put takes it back. Worker's thread. */
+struct arena *worker_arena_get(struct worker *w);
+void worker_arena_put(struct worker *w, struct arena *a);
 
 /* worker_date returns the text of the Date header for now (RFC 9110 section 5.6.7). Worker's thread. */
 struct str worker_date(struct worker *w);

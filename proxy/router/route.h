@@ -80,6 +80,8 @@ struct route {
     const struct retry_policy *retry; /* NULL: none; the virtual host's if the route has none */
     struct str decorator;
     struct headers_mutation *request, *response;
+    bool attempt_count;          /* of the virtual host: include_request_attempt_count */
+    bool attempt_count_response; /* include_attempt_count_in_response */
     /* REDIRECT and DIRECT */
     struct redirect *redirect;
     unsigned direct_status;

@@ -27,7 +27,6 @@ struct router {
     struct buffer replay; /* what was given, kept for a retry */
     bool keep;            /* replay is still complete: a retry is possible */
     bool retry_held;      /* a retry counts against the breaker */
-    bool trailers_ready;
     bool responded; /* a response head was passed on */
     bool body_paused; /* the downstream is paused because of `body` */
 };
@@ -48,11 +47,20 @@ void router_cleanup(struct router *r);
 
 /* --- from upstream_request.c ------------------------------------------------------------------- */
 
-enum try_failure { TRY_OVERFLOW, TRY_CONNECT_FAILED, TRY_CONNECT_TIMEOUT, TRY_RESET, TRY_TIMEOUT, TRY_PROTOCOL_ERROR };
+enum try_failure {
+    TRY_OVERFLOW,        /* a circuit breaker */
+    TRY_CONNECT_FAILED,  /* refused, or the handshake failed */
+    TRY_CONNECT_TIMEOUT,
+    TRY_CONN_TERMINATED, /* the connection closed under it */
+    TRY_REMOTE_RESET,
+    TRY_REFUSED,         /* certainly not processed */
+    TRY_PROTOCOL_ERROR,
+    TRY_TIMEOUT,         /* per-try timeout */
+};
 
-/* router_on_failed: the try ended without a complete response. `reason` is Envoy's word for details
- * ("remote_connection_failure"), `transport` the transport failure or empty. */
-void router_on_failed(struct router *r, enum try_failure f, struct str reason, struct str transport);
+/* router_on_failed: the try ended without a complete response. `transport` is the transport failure reason, or empty;
+ * `started`: bytes of the request were given to the connection. */
+void router_on_failed(struct router *r, enum try_failure f, struct str transport, bool started);
 void router_on_headers(struct router *r, struct headers *h, bool end);
 void router_on_data(struct router *r, struct buffer *b, bool end);
 void router_on_trailers(struct router *r, struct headers *h);

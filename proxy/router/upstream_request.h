@@ -14,7 +14,6 @@ struct upstream_request {
     struct pool_conn *pc;
     struct codec_stream *cs; /* NULL before the slot and after the end */
     struct timer per_try, per_try_idle;
-    struct task free_task;
     uint64_t started_us;
     uint32_t pauses; /* asked for before there was an exchange */
     bool above;      /* the connection takes no more for now */

@@ -1,0 +1,12 @@
+/* What the connection manager itself changes in heads: request id, forwarding headers, client certificate header on the way
+ * up; server, date and Envoy's own headers on the way down. */
+#pragma once
+
+struct headers;
+struct stream;
+
+/* mutate_request completes a request's head before routing. Worker. */
+void mutate_request(struct stream *s);
+
+/* mutate_response completes a response's head before it is sent. Worker. */
+void mutate_response(struct stream *s, struct headers *h);

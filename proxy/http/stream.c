@@ -1,0 +1,440 @@
+#include "proxy/http/stream.h"
+
+#include "base/obj.h"
+#include "base/random.h"
+#include "proxy/http/mutate.h"
+#include "proxy/observe/access_log.h"
+#include "proxy/worker.h"
+
+enum { STREAM_MAGIC = 0x53545245 };
+
+enum step_result { STEP_NEXT, STEP_WAIT };
+
+static enum step_result step_headers(struct stream *s);
+static enum step_result step_route(struct stream *s);
+static enum step_result step_upstream(struct stream *s);
+static enum step_result step_wait(struct stream *s);
+
+/* The life of a request, in order. */
+static const struct stream_step {
+    const char *name;
+    enum step_result (*run)(struct stream *s);
+} steps[] = {
+    [STREAM_HEADERS] = {"headers", step_headers},    /* check, complete, pin the route table */
+    [STREAM_ROUTE] = {"route", step_route},          /* route, redirect or direct response */
+    [STREAM_UPSTREAM] = {"upstream", step_upstream}, /* the first try starts */
+    [STREAM_RELAY] = {"relay", step_wait},           /* two pumps run */
+    [STREAM_DONE] = {"done", step_wait},
+};
+
+static void set_state(struct stream *s, enum stream_state to)
+{
+    CHECK(to > s->state); /* a stream only moves forward */
+    s->state = to;
+}
+
+static void run(struct stream *s)
+{
+    while (steps[s->state].run(s) == STEP_NEXT)
+        continue;
+}
+
+static uint64_t now_us(const struct stream *s)
+{
+    return loop_now_us(s->worker->loop);
+}
+
+/* --- the end ----------------------------------------------------------------------------------- */
+
+static void count_response(struct stream *s)
+{
+    static const uint8_t by_class[] = {[1] = HCM_RQ_1XX,
+                                       [2] = HCM_RQ_2XX,
+                                       [3] = HCM_RQ_3XX,
+                                       [4] = HCM_RQ_4XX,
+                                       [5] = HCM_RQ_5XX};
+    unsigned class = s->info.response_code / 100;
+    hcm_count(s->hc, HCM_RQ_COMPLETED);
+    if (class >= 1 && class <= 5)
+        hcm_count(s->hc, by_class[class]);
+}
+
+static void run_free(void *arg)
+{
+    struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
+    s->magic = 0;
+    if (s->table)
+        route_table_unref(s->table);
+    worker_arena_put(s->worker, s->arena); /* s itself lives in it */
+}
+
+/* The exchange is over in both directions: log, count, let go. */
+static void finish(struct stream *s)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    set_state(s, STREAM_DONE);
+    s->down = NULL;
+    router_cleanup(&s->router);
+    timer_disarm(&s->idle);
+    timer_disarm(&s->deadline);
+    timer_disarm(&s->max_duration);
+    const struct hcm_config *cfg = s->hc->config;
+    unsigned thread = s->worker->index;
+    s->info.end_us = now_us(s);
+    stats_gauge_dec(cfg->stats, thread, HCM_RQ_ACTIVE);
+    stats_record(cfg->stats, thread, HCM_RQ_TIME, (s->info.end_us - s->info.start_us) / 1000);
+    count_response(s);
+    for (size_t i = 0; i < cfg->num_logs; i++)
+        access_log_write(cfg->logs[i], &s->info);
+    list_remove(&s->link);
+    loop_defer_free(s->worker->loop, &s->free_task);
+}
+
+/* Cuts the exchange off on the wire. */
+static void reset_down(struct stream *s)
+{
+    struct codec_stream *cs = s->down;
+    s->down = NULL;
+    hcm_count(s->hc, HCM_RQ_TX_RESET);
+    if (cs)
+        cs->ops->reset(cs, RESET_LOCAL);
+    finish(s);
+}
+
+/* --- the response ------------------------------------------------------------------------------------ */
+
+static void touch(struct stream *s)
+{
+    if (timer_armed(&s->idle)) {
+        bool own = s->route && s->route->has_idle_timeout;
+        timer_arm(&s->idle, own ? s->route->idle_timeout_ms : s->hc->config->stream_idle_ms);
+    }
+}
+
+void stream_response_informational(struct stream *s, struct headers *h)
+{
+    if (s->down && !s->response_started && s->hc->config->limits.proxy_100_continue)
+        s->down->ops->informational(s->down, h);
+}
+
+static void response_ended(struct stream *s)
+{
+    s->response_end = true;
+    s->info.downstream_last_tx_us = now_us(s);
+    s->down = NULL; /* what is left of the request is dropped by the codec */
+    finish(s);
+}
+
+void stream_response_headers(struct stream *s, struct headers *h, bool end)
+{
+    if (!s->down)
+        return;
+    s->response_started = true;
+    s->response = h;
+    s->info.response = h;
+    s->info.response_code = h->status;
+    mutate_response(s, h);
+    if (worker_drain_close(s->worker) || s->hc->down->draining) {
+        hcm_count(s->hc, HCM_CX_DRAIN_CLOSE);
+        s->down->ops->close_after(s->down);
+    }
+    s->info.downstream_first_tx_us = now_us(s);
+    touch(s);
+    s->down->ops->headers(s->down, h, end || s->is_head);
+    if (end || s->is_head)
+        response_ended(s);
+}
+
+void stream_response_data(struct stream *s, struct buffer *b, bool end)
+{
+    if (!s->down || s->is_head) {
+        buffer_drain(b, b->len);
+        return;
+    }
+    s->info.bytes_sent += b->len;
+    touch(s);
+    s->down->ops->data(s->down, b, end);
+    if (end)
+        response_ended(s);
+}
+
+void stream_response_trailers(struct stream *s, struct headers *h)
+{
+    if (!s->down)
+        return;
+    s->info.response_trailers = h;
+    s->down->ops->trailers(s->down, h);
+    response_ended(s);
+}
+
+void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    s->info.flags |= flags;
+    if (details.len)
+        s->info.code_details = details;
+    reset_down(s);
+}
+
+void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                        struct str body)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    if (s->response_started) {
+        stream_response_reset(s, flags, details);
+        return;
+    }
+    s->info.flags |= flags;
+    s->info.code_details = details;
+    struct headers *h = ARENA_NEW(s->arena, struct headers);
+    headers_init(h, s->arena);
+    h->status = (uint16_t)status;
+    if (body.len) {
+        headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
+        headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
+    }
+    if (s->route && s->route->action == ROUTE_REDIRECT && status >= 300 && status < 400) {
+        unsigned code;
+        headers_add_known(h, HDR_LOCATION,
+                          route_redirect_location(s->route, s->request, s->match.tls, s->arena, &code));
+    }
+    if (flags & FLAG(UPSTREAM_OVERFLOW))
+        headers_add(h, STR("x-envoy-overloaded"), STR("true"));
+    router_cleanup(&s->router);
+    if (s->route)
+        route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
+    bool with_body = body.len && !s->is_head;
+    stream_response_headers(s, h, !with_body);
+    if (!with_body || s->state == STREAM_DONE)
+        return;
+    struct buffer b;
+    buffer_init(&b);
+    buffer_add_str(&b, body);
+    stream_response_data(s, &b, true);
+    buffer_cleanup(&b);
+}
+
+void stream_conn_closed(struct stream *s, struct str details)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    s->down = NULL;
+    s->info.flags |= FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
+    s->info.code_details = details;
+    if (!s->response_started)
+        s->info.response_code = 0;
+    finish(s);
+}
+
+/* --- timeouts ------------------------------------------------------------------------------------------ */
+
+static void on_idle(void *arg)
+{
+    struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
+    hcm_count(s->hc, HCM_RQ_IDLE_TIMEOUT);
+    stream_local_reply(s, s->request_end ? 504 : 408, FLAG(STREAM_IDLE_TIMEOUT),
+                       STR("stream_idle_timeout"), STR("stream timeout"));
+}
+
+static void on_deadline(void *arg)
+{
+    struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
+    hcm_count(s->hc, HCM_RQ_TIMEOUT);
+    stream_local_reply(s, 408, 0, STR("request_overall_timeout"), STR("request timeout"));
+}
+
+static void on_max_duration(void *arg)
+{
+    struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
+    hcm_count(s->hc, HCM_RQ_MAX_DURATION);
+    stream_local_reply(s, s->request_end ? 504 : 408, FLAG(DURATION_TIMEOUT),
+                       STR("max_duration_timeout"), STR("downstream duration timeout"));
+}
+
+/* --- steps ---------------------------------------------------------------------------------------------- */
+
+static enum step_result step_wait(struct stream *s)
+{
+    return STEP_WAIT;
+}
+
+static enum step_result step_headers(struct stream *s)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    mutate_request(s);
+    s->table = route_slot_get(cfg->routes, s->worker->index);
+    s->match = (struct route_match_input){
+        .headers = s->request,
+        .random = random_u64(),
+        .sni = s->hc->down->info.sni,
+        .tls = s->hc->down->info.tls != NULL,
+    };
+    set_state(s, STREAM_ROUTE);
+    return STEP_NEXT;
+}
+
+static enum step_result step_route(struct stream *s)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    s->route = s->table ? route_match(s->table, &s->match, s->arena) : NULL;
+    set_state(s, STREAM_UPSTREAM);
+    if (!s->route) {
+        hcm_count(s->hc, HCM_NO_ROUTE);
+        stream_local_reply(s, 404, FLAG(NO_ROUTE_FOUND), STR("route_not_found"), STR_NULL);
+        return STEP_WAIT;
+    }
+    s->info.route_name = s->route->name;
+    uint64_t idle = s->route->has_idle_timeout ? s->route->idle_timeout_ms : cfg->stream_idle_ms;
+    if (idle)
+        timer_arm(&s->idle, idle);
+    uint64_t longest = s->route->has_max_stream_duration ? s->route->max_stream_duration_ms
+                                                          : cfg->max_stream_ms;
+    if (longest)
+        timer_arm(&s->max_duration, longest);
+    unsigned status = 0;
+    switch (s->route->action) {
+    case ROUTE_FORWARD:
+        return STEP_NEXT;
+    case ROUTE_REDIRECT:
+        hcm_count(s->hc, HCM_RQ_REDIRECT);
+        (void)route_redirect_location(s->route, s->request, s->match.tls, s->arena, &status);
+        stream_local_reply(s, status, 0, STR("direct_response"), STR_NULL);
+        return STEP_WAIT;
+    case ROUTE_DIRECT:
+        hcm_count(s->hc, HCM_RQ_DIRECT);
+        stream_local_reply(s, s->route->direct_status, 0, STR("direct_response"),
+                           s->route->direct_body);
+        return STEP_WAIT;
+    case ROUTE_NON_FORWARDING:
+        stream_local_reply(s, 404, FLAG(NO_ROUTE_FOUND), STR("route_not_found"), STR_NULL);
+        return STEP_WAIT;
+    }
+    return STEP_WAIT;
+}
+
+static enum step_result step_upstream(struct stream *s)
+{
+    set_state(s, STREAM_RELAY);
+    router_start(&s->router, s);
+    return STEP_WAIT;
+}
+
+/* --- events of the downstream codec ---------------------------------------------------------------------- */
+
+static void request_ended(struct stream *s)
+{
+    s->request_end = true;
+    s->info.downstream_last_rx_us = now_us(s);
+    timer_disarm(&s->deadline);
+    if (s->state == STREAM_RELAY)
+        router_end(&s->router);
+}
+
+static void on_headers(void *user, struct headers *h, bool end)
+{
+    struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    const struct hcm_config *cfg = s->hc->config;
+    s->request = h;
+    s->info.request = h;
+    s->info.protocol = h->minor == 0 ? PROTOCOL_HTTP10 : PROTOCOL_HTTP11;
+    s->is_head = str_eq(h->method, STR("HEAD"));
+    s->request_end = end;
+    if (end)
+        s->info.downstream_last_rx_us = now_us(s);
+    else if (cfg->request_ms)
+        timer_arm(&s->deadline, cfg->request_ms);
+    run(s);
+}
+
+static void on_data(void *user, struct buffer *data, bool end)
+{
+    struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    if (s->state == STREAM_DONE)
+        return;
+    s->info.bytes_received += data->len;
+    touch(s);
+    if (s->state == STREAM_RELAY)
+        router_data(&s->router, data);
+    if (end && s->state != STREAM_DONE)
+        request_ended(s);
+}
+
+static void on_trailers(void *user, struct headers *h)
+{
+    struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    if (s->state == STREAM_DONE)
+        return;
+    s->request_trailers = h;
+    request_ended(s);
+}
+
+static void on_reset(void *user, enum reset_reason why, struct str detail)
+{
+    struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    if (s->state == STREAM_DONE)
+        return;
+    s->down = NULL;
+    hcm_count(s->hc, HCM_RQ_RX_RESET);
+    if (why == RESET_PROTOCOL_ERROR || why == RESET_OVERFLOW) {
+        s->info.flags |= FLAG(DOWNSTREAM_PROTOCOL_ERROR);
+        s->info.code_details = detail;
+        finish(s);
+        return;
+    }
+    stream_conn_closed(s, detail.len ? detail : STR("downstream_remote_disconnect"));
+}
+
+static void on_above(void *user)
+{
+    struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    if (s->down_above)
+        return;
+    s->down_above = true;
+    router_pause_response(&s->router);
+}
+
+static void on_below(void *user)
+{
+    struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    if (!s->down_above)
+        return;
+    s->down_above = false;
+    router_resume_response(&s->router);
+}
+
+static const struct codec_events stream_events = {
+    .on_headers = on_headers,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_reset = on_reset,
+    .on_above = on_above,
+    .on_below = on_below,
+};
+
+void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena *a)
+{
+    struct stream *s = ARENA_NEW(a, struct stream);
+    struct worker *w = hc->down->worker;
+    s->magic = STREAM_MAGIC;
+    s->hc = hc;
+    s->worker = w;
+    s->arena = a;
+    s->down = cs;
+    s->info.conn = &hc->down->info;
+    s->info.start_us = loop_now_us(w->loop);
+    s->info.start_wall_us = loop_wall_us(w->loop);
+    s->info.downstream_remote = hc->down->info.remote;
+    timer_init(&s->idle, w->loop, on_idle, s);
+    timer_init(&s->deadline, w->loop, on_deadline, s);
+    timer_init(&s->max_duration, w->loop, on_max_duration, s);
+    task_init(&s->free_task, run_free, s);
+    list_push_tail(&hc->streams, &s->link);
+    cs->events = &stream_events;
+    cs->user = s;
+    stats_inc(hc->config->stats, w->index, HCM_RQ_TOTAL);
+    stats_inc(hc->config->stats, w->index, HCM_RQ_HTTP1_TOTAL);
+    stats_gauge_inc(hc->config->stats, w->index, HCM_RQ_ACTIVE);
+}
