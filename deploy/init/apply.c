@@ -35,7 +35,8 @@ bool apply_has_ipv6(void)
         if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET6 || (i->ifa_flags & IFF_LOOPBACK))
             continue;
         const struct sockaddr_in6 *sin6 = (const struct sockaddr_in6 *)(void *)i->ifa_addr;
-        found |= !IN6_IS_ADDR_LINKLOCAL(&sin6->sin6_addr) && !IN6_IS_ADDR_LOOPBACK(&sin6->sin6_addr);
+        found |= !IN6_IS_ADDR_LINKLOCAL(&sin6->sin6_addr) &&
+                 !IN6_IS_ADDR_LOOPBACK(&sin6->sin6_addr);
     }
     freeifaddrs(all);
     return found;
@@ -97,8 +98,7 @@ static void program_name(char *out, const struct options *o, enum rules_family f
              o->variant ? "-" : "", o->variant ? o->variant : "", verb);
 }
 
-bool apply_save(const struct options *o, struct arena *a, enum rules_family family,
-                struct str *out)
+bool apply_save(const struct options *o, struct arena *a, enum rules_family family, struct str *out)
 {
     char name[MAX_PROGRAM_NAME];
     const char *const argv[] = {name, NULL};

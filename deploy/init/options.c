@@ -40,7 +40,8 @@ struct flag {
 #define FIELD(member) offsetof(struct options, member)
 
 static const struct flag flags[] = {
-    {"envoy-port", 'p', KIND_PORT, FIELD(proxy_port), "port for outbound connections (15001)", NULL},
+    {"envoy-port", 'p', KIND_PORT, FIELD(proxy_port), "port for outbound connections (15001)",
+     NULL},
     {"inbound-capture-port", 'z', KIND_PORT, FIELD(inbound_port),
      "port for inbound connections (15006)", NULL},
     {"inbound-tunnel-port", 'e', KIND_PORT, FIELD(tunnel_port),
@@ -49,12 +50,12 @@ static const struct flag flags[] = {
     {"proxy-gid", 'g', KIND_IDS, FIELD(proxy_gids), "group ids of the proxy (as the user ids)",
      NULL},
     {"istio-inbound-interception-mode", 'm', KIND_MODE, 0, "REDIRECT", NULL},
-    {"istio-inbound-ports", 'b', KIND_PORTS, FIELD(inbound_ports),
-     "inbound ports to capture, or *", NULL},
+    {"istio-inbound-ports", 'b', KIND_PORTS, FIELD(inbound_ports), "inbound ports to capture, or *",
+     NULL},
     {"istio-local-exclude-ports", 'd', KIND_PORTS, FIELD(inbound_ports_exclude),
      "inbound ports left alone when -b is *", NULL},
-    {"istio-service-cidr", 'i', KIND_CIDRS, FIELD(outbound),
-     "outbound networks to capture, or *", NULL},
+    {"istio-service-cidr", 'i', KIND_CIDRS, FIELD(outbound), "outbound networks to capture, or *",
+     NULL},
     {"istio-service-exclude-cidr", 'x', KIND_CIDRS, FIELD(outbound_exclude),
      "outbound networks left alone", NULL},
     {"istio-outbound-ports", 'q', KIND_PORTS, FIELD(outbound_ports),

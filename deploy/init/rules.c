@@ -15,7 +15,7 @@ static const struct {
     const char *name;
     enum table table;
 } chains[] = {
-    {"ISTIO_DROP", TABLE_MANGLE},    {"ISTIO_INBOUND", TABLE_NAT},     {"ISTIO_REDIRECT", TABLE_NAT},
+    {"ISTIO_DROP", TABLE_MANGLE},     {"ISTIO_INBOUND", TABLE_NAT}, {"ISTIO_REDIRECT", TABLE_NAT},
     {"ISTIO_IN_REDIRECT", TABLE_NAT}, {"ISTIO_OUTPUT", TABLE_NAT},
 };
 
@@ -96,8 +96,7 @@ static void scan_rule(struct program *p, enum table table, struct str line)
         return;
     if (find_chain(table, target_of(line)) < 0 && !is_tagged(line))
         return;
-    push(p, &p->removed[table],
-         arena_printf(p->arena, "-D %.*s", (int)(line.len - 3), line.p + 3));
+    push(p, &p->removed[table], arena_printf(p->arena, "-D %.*s", (int)(line.len - 3), line.p + 3));
 }
 
 static void scan_saved(struct program *p, struct str saved)
@@ -177,8 +176,9 @@ static void compose_owner(struct program *p, const char *match, struct str id)
 
     for (size_t i = 0; i < outbound->num_items; i++)
         capture_loopback |= outbound->items[i].loopback;
-    nat(p, "-A ISTIO_OUTPUT -o lo ! -d %.*s -p tcp ! --dport %u -m owner --%s-owner %.*s"
-           " -j ISTIO_IN_REDIRECT",
+    nat(p,
+        "-A ISTIO_OUTPUT -o lo ! -d %.*s -p tcp ! --dport %u -m owner --%s-owner %.*s"
+        " -j ISTIO_IN_REDIRECT",
         STR_ARG(host), p->o->tunnel_port, match, STR_ARG(id));
     if (!capture_loopback)
         nat(p, "-A ISTIO_OUTPUT -o lo -m owner ! --%s-owner %.*s -j RETURN", match, STR_ARG(id));
@@ -216,8 +216,8 @@ static void compose_outbound_networks(struct program *p)
         if (outbound->items[i].ipv6 != ipv6)
             continue;
         for (size_t v = 0; v < virtual->num_items; v++)
-            nat(p, "-I PREROUTING 1 -i %.*s -d %.*s -j ISTIO_REDIRECT",
-                STR_ARG(virtual->items[v]), STR_ARG(cidr));
+            nat(p, "-I PREROUTING 1 -i %.*s -d %.*s -j ISTIO_REDIRECT", STR_ARG(virtual->items[v]),
+                STR_ARG(cidr));
         nat(p, "-A ISTIO_OUTPUT -d %.*s -j ISTIO_REDIRECT", STR_ARG(cidr));
     }
 }
@@ -243,8 +243,7 @@ static void compose_outbound(struct program *p)
     nat(p, "-A ISTIO_OUTPUT -d %.*s -j RETURN", STR_ARG(loopback(p)));
     for (size_t i = 0; i < o->outbound_exclude.num_items; i++) {
         if (o->outbound_exclude.items[i].ipv6 == (p->family == RULES_IPV6))
-            nat(p, "-A ISTIO_OUTPUT -d %.*s -j RETURN",
-                STR_ARG(o->outbound_exclude.items[i].text));
+            nat(p, "-A ISTIO_OUTPUT -d %.*s -j RETURN", STR_ARG(o->outbound_exclude.items[i].text));
     }
     for (size_t i = 0; i < o->outbound_ports.num_items; i++)
         nat(p, "-A ISTIO_OUTPUT -p tcp --dport %.*s -j ISTIO_REDIRECT",
@@ -266,7 +265,8 @@ static void compose(struct program *p)
     compose_outbound(p);
 }
 
-/* --- as text ----------------------------------------------------------------------------------- */
+/* --- as text -----------------------------------------------------------------------------------
+ */
 
 /* Appends "text\n" to a growing NUL-terminated buffer whose size was reckoned before. */
 struct text {
