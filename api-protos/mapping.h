@@ -1,9 +1,9 @@
 /* The proto3 JSON mapping by descriptor, both ways, over the whole official API: text from files
- * becomes the bytes that pb_unpack takes, and bytes become the JSON of config_dump, including fields
- * that are not honoured. Field names are taken in snake_case and camelCase; enums by name or number;
- * 64-bit numbers as number or string; bytes as base64; Duration "0.250s"; Timestamp RFC 3339;
- * wrappers, Struct, Value, ListValue, FieldMask; Any with "@type"; maps as objects; null is unset.
- * Any thread. */
+ * becomes the bytes that pb_unpack takes, and bytes become the JSON of config_dump, including
+ * fields that are not honoured. Field names are taken in snake_case and camelCase; enums by name or
+ * number; 64-bit numbers as number or string; bytes as base64; Duration "0.250s"; Timestamp RFC
+ * 3339; wrappers, Struct, Value, ListValue, FieldMask; Any with "@type"; maps as objects; null is
+ * unset. Any thread. */
 #pragma once
 
 #include "api-protos/message.h"
@@ -34,5 +34,6 @@ enum {
 bool pb_to_json(const ProtobufCMessageDescriptor *type, struct str bytes, unsigned flags,
                 struct json_writer *out) WARN_UNUSED;
 
-/* pb_message_to_json is pb_to_json of a generated message; the text is in the arena. */
+/* pb_message_to_json is pb_to_json of a generated message; the text is in the arena. p is NULL if
+ * it nests too deeply. */
 struct str pb_message_to_json(const ProtobufCMessage *message, unsigned flags, struct arena *a);

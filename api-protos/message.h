@@ -25,7 +25,7 @@
 #include "base/str.h"
 #include <protobuf-c/protobuf-c.h>
 
-struct _Google__Protobuf__Any;
+struct Google__Protobuf__Any;
 
 enum { PB_DEPTH_MAX = 100 }; /* nesting of messages, as in the official libraries */
 
@@ -65,8 +65,8 @@ bool pb_validate(const ProtobufCMessage *message, struct errors *e);
 /* pb_pack serialises into the arena. */
 struct str pb_pack(const ProtobufCMessage *message, struct arena *a);
 
-/* pb_find returns the generated descriptor of a full message name ("envoy.config...Cluster") or type
- * URL (everything up to the last slash is dropped); NULL if it is not listed. */
+/* pb_find returns the generated descriptor of a full message name ("envoy.config...Cluster") or
+ * type URL (everything up to the last slash is dropped); NULL if it is not listed. */
 const ProtobufCMessageDescriptor *pb_find(struct str name_or_url);
 
 /* pb_is_official says whether the official API (or our own protos) knows the name or type URL. */
@@ -91,7 +91,7 @@ struct pb_any {
 /* pb_any_unpack unpacks what an Any holds; xds.type.v3.TypedStruct and udpa.type.v1.TypedStruct are
  * resolved to their inner type by the JSON mapping. `any` may be NULL. The caller has pushed the
  * path of the field. All of *out is set in every case. */
-enum pb_any_status pb_any_unpack(const struct _Google__Protobuf__Any *any, struct arena *a,
+enum pb_any_status pb_any_unpack(const struct Google__Protobuf__Any *any, struct arena *a,
                                  struct errors *e, const struct pb_opts *opts,
                                  struct pb_any *out) WARN_UNUSED;
 

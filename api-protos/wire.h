@@ -37,12 +37,9 @@ static inline void wire_init(struct wire *w, struct str bytes)
 }
 
 /* wire_next reads the next field. WIRE_BAD: truncated, a varint over 10 bytes, a field number of 0
- * or over 2^29-1, a length beyond the end, wire type 6 or 7; *why then says what. Groups come out as
- * their start and end tags. */
+ * or over 2^29-1, a length beyond the end, wire type 6 or 7; *why then says what. Groups come out
+ * as their start and end tags. */
 enum wire_result wire_next(struct wire *w, struct wire_field *f, const char **why) WARN_UNUSED;
 
 /* wire_varint reads one varint (packed fields); false at the end or if malformed. */
 bool wire_varint(struct wire *w, uint64_t *out) WARN_UNUSED;
-
-/* wire_utf8_ok says whether s is valid UTF-8 (no surrogates, nothing over U+10FFFF, shortest form). */
-bool wire_utf8_ok(struct str s);

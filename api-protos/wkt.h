@@ -62,7 +62,8 @@ const Google__Protobuf__Value *wkt_struct_get(const Google__Protobuf__Struct *s,
 const Google__Protobuf__Value *wkt_struct_path(const Google__Protobuf__Struct *s, struct str path,
                                                char sep);
 
-/* wkt_value_str and wkt_value_struct view a Value as a string or Struct; empty or NULL otherwise. */
+/* wkt_value_str and wkt_value_struct view a Value as a string or Struct; empty or NULL otherwise.
+ */
 struct str wkt_value_str(const Google__Protobuf__Value *v);
 const Google__Protobuf__Struct *wkt_value_struct(const Google__Protobuf__Value *v);
 

@@ -26,9 +26,9 @@ struct json_error {
 };
 
 enum {
-    JSON_TRAILING_COMMAS = 1,  /* a comma before ] or } is fine */
-    JSON_DUPLICATES_LAST = 2,  /* of members with one name the last stays; else an error */
-    JSON_REJECT_NUL = 4,       /* \u0000 in a string is an error */
+    JSON_TRAILING_COMMAS = 1, /* a comma before ] or } is fine */
+    JSON_DUPLICATES_LAST = 2, /* of members with one name the last stays; else an error */
+    JSON_REJECT_NUL = 4,      /* \u0000 in a string is an error */
 };
 
 enum { JSON_DEPTH_MAX = 1000 };
@@ -40,6 +40,9 @@ struct json *json_parse(struct str text, unsigned flags, struct arena *a,
 
 /* json_get returns the member of an object, NULL if there is none or `o` is NULL or no object. */
 const struct json *json_get(const struct json *o, const char *key);
+
+/* json_duplicate returns a name that two members of an object share; p is NULL if there is none. */
+struct str json_duplicate(const struct json *o);
 
 /* json_str views a string; empty for anything else or NULL. */
 struct str json_str(const struct json *j);
@@ -54,9 +57,9 @@ bool json_double(const struct json *j, double *out);
 struct json_writer {
     char *p;
     size_t len, cap;
-    bool pretty;       /* one space a level, "key": value */
-    bool need_comma;   /* something precedes in this array or object */
-    bool after_key;    /* the next value belongs to a key */
+    bool pretty;     /* one space a level, "key": value */
+    bool need_comma; /* something precedes in this array or object */
+    bool after_key;  /* the next value belongs to a key */
     unsigned depth;
 };
 
@@ -90,6 +93,6 @@ void json_put_raw(struct json_writer *w, struct str s);
 /* json_put_tree writes a parsed tree. */
 void json_put_tree(struct json_writer *w, const struct json *j);
 
-/* json_escape writes s escaped for a JSON string, without quotes, to out[0..cap) and returns how many
- * bytes it takes; nothing is written beyond cap, and the caller compares. */
+/* json_escape writes s escaped for a JSON string, without quotes, to out[0..cap) and returns how
+ * many bytes it takes; nothing is written beyond cap, and the caller compares. */
 size_t json_escape(struct str s, char *out, size_t cap);

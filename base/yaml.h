@@ -1,7 +1,9 @@
-/* YAML to the tree of json.h, by libyaml. One document. Plain scalars follow the core schema as
- * yaml-cpp reads them: null, booleans, numbers; quoted scalars stay strings. Anchors and aliases
- * are copied, within limits; a merge key (<<) and tags other than the core ones are refused. Any
- * thread. */
+/* YAML to the tree of json.h, by libyaml. One document. Plain scalars are read as Envoy reads them:
+ * null (~, null, empty), booleans (true, yes, on, y and their opposites), integers (decimal, 0x,
+ * leading 0 for octal) up to 2^53; everything else, quoted scalars always, is a string, so a plain
+ * 0.5 is the string "0.5" (the proto3 mapping takes it for a number field). Aliases are shared,
+ * within limits. Members whose key is tagged !ignore are left out. Duplicate keys, merge keys (<<),
+ * other tags and keys that are no scalars are refused. Any thread. */
 #pragma once
 
 #include "base/json.h"

@@ -1,0 +1,55 @@
+#include "api-protos/message.h"
+
+#include "api-protos/registry.h"
+#include <xxhash.h>
+
+/* protobuf-c's allocator over an arena with a limit: a few bytes can ask for large structs. */
+struct budget {
+    struct arena *arena;
+    size_t left;
+};
+
+enum { BUDGET_BASE = 65536, BUDGET_PER_BYTE = 128 };
+
+static void *budget_alloc(void *arg, size_t len)
+{
+    struct budget *b = arg;
+    if (len > b->left)
+        return NULL;
+    b->left -= len;
+    return arena_alloc(b->arena, len);
+}
+
+static void budget_free(void *arg, void *p)
+{
+}
+
+ProtobufCMessage *pb_unpack(const ProtobufCMessageDescriptor *type, struct str bytes,
+                            struct arena *a, struct errors *e, const struct pb_opts *opts)
+{
+    struct budget budget = {a, BUDGET_BASE + bytes.len * BUDGET_PER_BYTE};
+    ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
+    if (!pb_walk(type, bytes, e, opts))
+        return NULL;
+    ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, bytes.len,
+                                                          (const uint8_t *)bytes.p);
+    if (!message) {
+        errors_add(e, NULL, "takes too much memory for its %zu bytes", bytes.len);
+        return NULL;
+    }
+    return pb_validate(message, e) ? message : NULL;
+}
+
+struct str pb_pack(const ProtobufCMessage *message, struct arena *a)
+{
+    size_t len = protobuf_c_message_get_packed_size(message);
+    char *p = arena_bytes(a, len + 1);
+    size_t n = protobuf_c_message_pack(message, (uint8_t *)p);
+    CHECK(n == len);
+    return str_n(p, len);
+}
+
+uint64_t pb_hash(struct str canonical)
+{
+    return XXH3_64bits(canonical.p, canonical.len);
+}
