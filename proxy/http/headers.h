@@ -87,6 +87,10 @@ void headers_init(struct headers *h, struct arena *a);
 /* header_id_of finds the id of a lower-case name, HDR_OTHER if it is none of the known. */
 enum header_id header_id_of(struct str lower_name);
 
+/* headers_reserve makes room for `more` fields at once. Adding may move the fields: pointers to them hold until the next
+ * headers_add, headers_set or headers_reserve. */
+void headers_reserve(struct headers *h, uint32_t more);
+
 /* headers_add appends a field whose lower-case name and value live at least as long as the arena. */
 struct header *headers_add(struct headers *h, struct str lower_name, struct str value);
 
@@ -106,8 +110,8 @@ struct header *headers_find(const struct headers *h, struct str lower_name);
 /* headers_next returns the next field with the same name as f, or NULL. */
 struct header *headers_next(const struct headers *h, const struct header *f);
 
-/* headers_value returns the value for a lower-case name, pseudo-headers included; several fields of the
- * name are joined with "," in arena a. False if there is none. */
+/* headers_value returns the value for a lower-case name, pseudo-headers included ("host" is then ":authority"); several
+ * fields of the name are joined with "," in arena a. False if there is none. */
 bool headers_value(const struct headers *h, struct str lower_name, struct arena *a, struct str *out);
 
 /* headers_remove_known and headers_remove drop all fields of a name; true if there was one. */
