@@ -1,6 +1,7 @@
 #include "proxy/http/mutate.h"
 
 #include "base/random.h"
+#include "proxy/http/path.h"
 #include "proxy/http/stream.h"
 #include "proxy/worker.h"
 
@@ -248,10 +249,55 @@ static void append_via(struct headers *h, struct str via)
         headers_add_known(h, HDR_VIA, via);
 }
 
-void mutate_request(struct stream *s)
+/* Names with '_' may be taken for ones with '-' behind us. */
+static bool check_underscores(struct stream *s)
+{
+    enum underscores action = s->hc->config->underscores;
+    if (action == UNDERSCORES_ALLOW)
+        return true;
+    HEADERS_FOREACH(f, s->request) {
+        if (str_chr(f->name, '_') < 0)
+            continue;
+        if (action == UNDERSCORES_REJECT) {
+            stream_local_reply(s, 400, 0, STR("http1.unexpected_underscore"), STR_NULL);
+            return false;
+        }
+        headers_remove_at(s->request, f);
+    }
+    return true;
+}
+
+static bool fix_path(struct stream *s)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    struct str *path = &s->request->path;
+    enum path_result r = PATH_OK;
+    if (!path->len || path->p[0] != '/')
+        return true; /* CONNECT, OPTIONS * */
+    if (cfg->escaped_slashes != SLASHES_KEEP)
+        r = path_escaped_slashes(s->arena, path, cfg->escaped_slashes == SLASHES_REJECT);
+    bool redirect = r == PATH_CHANGED && cfg->escaped_slashes == SLASHES_REDIRECT;
+    if (r != PATH_REJECTED && cfg->normalize_path)
+        r = path_normalize(s->arena, path);
+    if (r == PATH_REJECTED) {
+        stream_local_reply(s, 400, 0, STR("path_normalization_failed"), STR_NULL);
+        return false;
+    }
+    if (cfg->merge_slashes)
+        path_merge_slashes(s->arena, path);
+    if (redirect) {
+        stream_redirect(s, 307, *path, STR("path_normalization_redirect"));
+        return false;
+    }
+    return true;
+}
+
+bool mutate_request(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
     s->info.original_path = s->request->path;
+    if (!check_underscores(s) || !fix_path(s))
+        return false;
     if (cfg->strip_any_port || cfg->strip_matching_port || cfg->strip_trailing_dot)
         strip_host(s);
     bool edge = find_client(s);
@@ -259,6 +305,7 @@ void mutate_request(struct stream *s)
     set_request_id(s, edge);
     set_client_cert(s);
     append_via(s->request, cfg->via);
+    return true;
 }
 
 void mutate_response(struct stream *s, struct headers *h)

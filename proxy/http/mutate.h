@@ -2,11 +2,13 @@
  * up; server, date and Envoy's own headers on the way down. */
 #pragma once
 
+#include <stdbool.h>
+
 struct headers;
 struct stream;
 
-/* mutate_request completes a request's head before routing. Worker. */
-void mutate_request(struct stream *s);
+/* mutate_request completes a request's head before routing. False: it was answered. Worker. */
+bool mutate_request(struct stream *s);
 
 /* mutate_response completes a response's head before it is sent. Worker. */
 void mutate_response(struct stream *s, struct headers *h);

@@ -178,31 +178,13 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
     reset_down(s);
 }
 
-void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
-                        struct str body)
+/* Sends a whole response of our own. */
+static void reply(struct stream *s, struct headers *h, struct str body)
 {
-    if (s->state == STREAM_DONE)
-        return;
-    if (s->response_started) {
-        stream_response_reset(s, flags, details);
-        return;
-    }
-    s->info.flags |= flags;
-    s->info.code_details = details;
-    struct headers *h = ARENA_NEW(s->arena, struct headers);
-    headers_init(h, s->arena);
-    h->status = (uint16_t)status;
     if (body.len) {
         headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
         headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
     }
-    if (s->route && s->route->action == ROUTE_REDIRECT && status >= 300 && status < 400) {
-        unsigned code;
-        headers_add_known(h, HDR_LOCATION,
-                          route_redirect_location(s->route, s->request, s->match.tls, s->arena, &code));
-    }
-    if (flags & FLAG(UPSTREAM_OVERFLOW))
-        headers_add(h, STR("x-envoy-overloaded"), STR("true"));
     router_cleanup(&s->router);
     if (s->route)
         route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
@@ -215,6 +197,39 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
     buffer_add_str(&b, body);
     stream_response_data(s, &b, true);
     buffer_cleanup(&b);
+}
+
+static struct headers *reply_headers(struct stream *s, unsigned status)
+{
+    struct headers *h = ARENA_NEW(s->arena, struct headers);
+    headers_init(h, s->arena);
+    h->status = (uint16_t)status;
+    return h;
+}
+
+void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                        struct str body)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    if (s->response_started) {
+        stream_response_reset(s, flags, details);
+        return;
+    }
+    s->info.flags |= flags;
+    s->info.code_details = details;
+    struct headers *h = reply_headers(s, status);
+    if ((flags & FLAG(UPSTREAM_OVERFLOW)) && !s->hc->config->suppress_envoy_headers)
+        headers_add_known(h, HDR_X_ENVOY_OVERLOADED, STR("true"));
+    reply(s, h, body);
+}
+
+void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details)
+{
+    struct headers *h = reply_headers(s, status);
+    s->info.code_details = details;
+    headers_add_known(h, HDR_LOCATION, location);
+    reply(s, h, STR_NULL);
 }
 
 void stream_conn_closed(struct stream *s, struct str details)
@@ -264,7 +279,8 @@ static enum step_result step_wait(struct stream *s)
 static enum step_result step_headers(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
-    mutate_request(s);
+    if (!mutate_request(s))
+        return STEP_WAIT;
     s->table = route_slot_get(cfg->routes, s->worker->index);
     s->match = (struct route_match_input){
         .headers = s->request,
@@ -295,13 +311,14 @@ static enum step_result step_route(struct stream *s)
     if (longest)
         timer_arm(&s->max_duration, longest);
     unsigned status = 0;
+    struct str location;
     switch (s->route->action) {
     case ROUTE_FORWARD:
         return STEP_NEXT;
     case ROUTE_REDIRECT:
         hcm_count(s->hc, HCM_RQ_REDIRECT);
-        (void)route_redirect_location(s->route, s->request, s->match.tls, s->arena, &status);
-        stream_local_reply(s, status, 0, STR("direct_response"), STR_NULL);
+        location = route_redirect_location(s->route, s->request, s->match.tls, s->arena, &status);
+        stream_redirect(s, status, location, STR("direct_response"));
         return STEP_WAIT;
     case ROUTE_DIRECT:
         hcm_count(s->hc, HCM_RQ_DIRECT);

@@ -49,6 +49,9 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
  * the arena; flags are added. The router's tries are given up. */
 void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details, struct str body);
 
+/* stream_redirect answers with a Location. */
+void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details);
+
 /* What the router sends down. stream_response_headers takes `h` (valid as long as the stream). */
 void stream_response_informational(struct stream *s, struct headers *h);
 void stream_response_headers(struct stream *s, struct headers *h, bool end);

@@ -59,6 +59,8 @@ enum forward_cert { /* forward_client_cert_details */
     CERT_ALWAYS_FORWARD_ONLY
 };
 
+enum escaped_slashes { SLASHES_KEEP, SLASHES_REJECT, SLASHES_REDIRECT, SLASHES_UNESCAPE };
+enum underscores { UNDERSCORES_ALLOW, UNDERSCORES_REJECT, UNDERSCORES_DROP };
 enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
 
 struct hcm_config {
@@ -80,6 +82,10 @@ struct hcm_config {
     bool generate_request_id, preserve_request_id, request_id_in_response;
     bool strip_any_port, strip_matching_port, strip_trailing_dot;
     bool suppress_envoy_headers; /* of the router */
+    bool normalize_path, merge_slashes;
+    enum escaped_slashes escaped_slashes;
+    enum underscores underscores;
+    struct str default_host_http10;
     struct str via;
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
 };

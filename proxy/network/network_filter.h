@@ -9,6 +9,7 @@ struct access_log;
 struct clusters;
 struct downstream;
 struct log_files;
+struct pb_opts;
 struct route_slots;
 struct server;
 struct tls_store;
@@ -24,7 +25,7 @@ struct compile_env {
     struct route_slots *routes;
     unsigned num_threads; /* main and workers */
     bool validate;
-    bool strict; /* --strict-fields */
+    const struct pb_opts *pb; /* how unknown and unsupported fields are treated */
     struct str listener_name; /* being compiled */
     bool inbound, outbound;   /* traffic_direction */
 };

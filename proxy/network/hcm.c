@@ -1,0 +1,160 @@
+#include "proxy/network/hcm.h"
+
+#include "base/obj.h"
+#include "proxy/http/stream.h"
+#include "proxy/network/hcm_config.h"
+#include "proxy/observe/access_log.h"
+#include "proxy/worker.h"
+
+enum { HCM_MAGIC = 0x48434d43 };
+
+void hcm_count(const struct hcm_conn *hc, uint32_t stat)
+{
+    stats_inc(hc->config->stats, hc->down->worker->index, stat);
+}
+
+static void new_stream(void *user, struct codec_stream *cs)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    hc->num_streams++;
+    stream_new_from(hc, cs, cs->arena);
+}
+
+static struct arena *arena_for(void *user)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    return worker_arena_get(hc->down->worker);
+}
+
+/* What was not a request is logged all the same: somebody has to find out who sends it. */
+static void on_malformed(void *user, unsigned status, struct str detail)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    const struct hcm_config *cfg = hc->config;
+    struct loop *l = hc->down->worker->loop;
+    static const uint8_t by_class[] = {[4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
+    hcm_count(hc, HCM_RQ_TOTAL);
+    hcm_count(hc, HCM_RQ_HTTP1_TOTAL);
+    hcm_count(hc, HCM_RQ_COMPLETED);
+    if (status == 408)
+        hcm_count(hc, HCM_RQ_HEADER_TIMEOUT);
+    else if (status == 431)
+        hcm_count(hc, HCM_RQ_TOO_LARGE);
+    else
+        hcm_count(hc, HCM_CX_PROTOCOL_ERROR);
+    if (status / 100 == 4 || status / 100 == 5)
+        hcm_count(hc, by_class[status / 100]);
+    struct stream_info si = {
+        .conn = &hc->down->info,
+        .start_wall_us = loop_wall_us(l),
+        .start_us = loop_now_us(l),
+        .end_us = loop_now_us(l),
+        .response_code = status,
+        .code_details = detail,
+        .flags = status == 408 ? 0 : FLAG(DOWNSTREAM_PROTOCOL_ERROR),
+        .downstream_remote = hc->down->info.remote,
+    };
+    for (size_t i = 0; i < cfg->num_logs; i++)
+        access_log_write(cfg->logs[i], &si);
+}
+
+static void count_bytes(struct hcm_conn *hc)
+{
+    const struct hcm_config *cfg = hc->config;
+    unsigned thread = hc->down->worker->index;
+    stats_add(cfg->stats, thread, HCM_CX_RX, hc->down->conn.bytes_read);
+    stats_add(cfg->stats, thread, HCM_CX_TX, hc->down->conn.bytes_written);
+}
+
+static void count_end(struct hcm_conn *hc, bool active)
+{
+    const struct hcm_config *cfg = hc->config;
+    unsigned thread = hc->down->worker->index;
+    bool local = hc->down->conn.why == CONN_CLOSED_LOCAL;
+    hcm_count(hc, HCM_CX_DESTROY);
+    hcm_count(hc, local ? HCM_CX_DESTROY_LOCAL : HCM_CX_DESTROY_REMOTE);
+    if (active) {
+        hcm_count(hc, HCM_CX_DESTROY_ACTIVE);
+        hcm_count(hc, local ? HCM_CX_DESTROY_LOCAL_ACTIVE : HCM_CX_DESTROY_REMOTE_ACTIVE);
+    }
+    stats_gauge_dec(cfg->stats, thread, HCM_CX_ACTIVE);
+    stats_gauge_dec(cfg->stats, thread, HCM_CX_HTTP1_ACTIVE);
+    if (hc->down->info.tls)
+        stats_gauge_dec(cfg->stats, thread, HCM_CX_SSL_ACTIVE);
+    struct loop *l = hc->down->worker->loop;
+    uint64_t us = loop_now_us(l) - hc->down->conn.connected_us;
+    stats_record(cfg->stats, thread, HCM_CX_LENGTH, us / 1000);
+    count_bytes(hc);
+}
+
+static void on_closed(void *user)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    count_end(hc, !list_empty(&hc->streams));
+    while (!list_empty(&hc->streams)) {
+        struct stream *s = CONTAINER_OF(hc->streams.next, struct stream, link);
+        stream_conn_closed(s, STR("downstream_remote_disconnect"));
+    }
+    timer_disarm(&hc->age);
+    hc->codec->ops->free(hc->codec);
+    hc->codec = NULL;
+    downstream_done(hc->down); /* hc lives in its arena, freed after the streams */
+}
+
+static const struct http_server_events events = {
+    .new_stream = new_stream,
+    .arena_for = arena_for,
+    .on_malformed = on_malformed,
+    .on_closed = on_closed,
+};
+
+static void on_age(void *arg)
+{
+    struct hcm_conn *hc = OBJ_CAST(arg, struct hcm_conn, HCM_MAGIC);
+    hc->down->draining = true; /* the next response says so */
+    hc->codec->ops->drain(hc->codec);
+}
+
+static void start(void *config, struct downstream *d)
+{
+    const struct hcm_config *cfg = config;
+    struct hcm_conn *hc = ARENA_NEW(d->arena, struct hcm_conn);
+    unsigned thread = d->worker->index;
+    hc->magic = HCM_MAGIC;
+    hc->config = cfg;
+    hc->down = d;
+    d->filter_state = hc;
+    list_init(&hc->streams);
+    timer_init(&hc->age, d->worker->loop, on_age, hc);
+    if (cfg->max_connection_ms)
+        timer_arm(&hc->age, cfg->max_connection_ms);
+    stats_inc(cfg->stats, thread, HCM_CX_TOTAL);
+    stats_inc(cfg->stats, thread, HCM_CX_HTTP1_TOTAL);
+    stats_gauge_inc(cfg->stats, thread, HCM_CX_ACTIVE);
+    stats_gauge_inc(cfg->stats, thread, HCM_CX_HTTP1_ACTIVE);
+    if (d->info.tls) {
+        stats_inc(cfg->stats, thread, HCM_CX_SSL_TOTAL);
+        stats_gauge_inc(cfg->stats, thread, HCM_CX_SSL_ACTIVE);
+    }
+    hc->codec = h1_server_new(&d->conn, &cfg->limits, &events, hc);
+    if (d->draining)
+        hc->codec->ops->drain(hc->codec);
+}
+
+static void drain(struct downstream *d)
+{
+    struct hcm_conn *hc = OBJ_CAST(d->filter_state, struct hcm_conn, HCM_MAGIC);
+    if (hc->codec)
+        hc->codec->ops->drain(hc->codec);
+}
+
+const struct network_filter_ops hcm_filter = {
+    .name = "envoy.filters.network.http_connection_manager",
+    .type_url = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
+                "HttpConnectionManager",
+    .compile = hcm_config_compile,
+    .free = hcm_config_free,
+    .ready = hcm_config_ready,
+    .start = start,
+    .drain = drain,
+};

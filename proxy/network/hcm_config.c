@@ -1,0 +1,261 @@
+#include "proxy/network/hcm_config.h"
+
+#include "api-protos/message.h"
+#include "api-protos/wkt.h"
+#include "envoy/config/accesslog/v3/accesslog.pb-c.h"
+#include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "proxy/observe/access_log.h"
+#include "xds/source.h"
+
+typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager Hcm;
+typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter HttpFilter;
+#define HCM(x) ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__##x
+
+/* Our safe defaults where the field is unset (docs/differences.md). */
+enum {
+    DEFAULT_HEADERS_TIMEOUT_MS = 10000,
+    DEFAULT_IDLE_MS = 3600000,
+    DEFAULT_STREAM_IDLE_MS = 300000,
+    DEFAULT_DELAYED_CLOSE_MS = 1000,
+    DEFAULT_DRAIN_MS = 5000,
+    DEFAULT_MAX_HEADERS_KB = 60,
+    DEFAULT_MAX_HEADERS = 100,
+};
+
+/* --- statistics --- */
+
+static const struct stats_def stat_defs[] = {HCM_STATS(STATS_DEF)};
+static struct stats_table stat_table = STATS_TABLE(stat_defs);
+
+/* --- parts --- */
+
+static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
+{
+    const Envoy__Config__Core__V3__HttpProtocolOptions *common = m->common_http_protocol_options;
+    const Envoy__Config__Core__V3__Http1ProtocolOptions *h1 = m->http_protocol_options;
+    struct http_limits *l = &c->limits;
+    l->max_headers_bytes = wkt_u32(m->max_request_headers_kb, DEFAULT_MAX_HEADERS_KB) * 1024;
+    l->max_headers_count = DEFAULT_MAX_HEADERS;
+    l->headers_timeout_ms = wkt_duration_ms(m->request_headers_timeout, DEFAULT_HEADERS_TIMEOUT_MS,
+                                            e, "request_headers_timeout");
+    l->delayed_close_ms = wkt_duration_ms(m->delayed_close_timeout, DEFAULT_DELAYED_CLOSE_MS, e,
+                                          "delayed_close_timeout");
+    l->idle_timeout_ms = DEFAULT_IDLE_MS;
+    l->proxy_100_continue = m->proxy_100_continue;
+    c->stream_idle_ms =
+        wkt_duration_ms(m->stream_idle_timeout, DEFAULT_STREAM_IDLE_MS, e, "stream_idle_timeout");
+    c->request_ms = wkt_duration_ms(m->request_timeout, 0, e, "request_timeout");
+    c->drain_ms = wkt_duration_ms(m->drain_timeout, DEFAULT_DRAIN_MS, e, "drain_timeout");
+    if (common) {
+        size_t mark = errors_push(e, "common_http_protocol_options");
+        l->idle_timeout_ms = wkt_duration_ms(common->idle_timeout, DEFAULT_IDLE_MS, e, "idle_timeout");
+        c->max_connection_ms =
+            wkt_duration_ms(common->max_connection_duration, 0, e, "max_connection_duration");
+        l->max_headers_count = wkt_u32(common->max_headers_count, DEFAULT_MAX_HEADERS);
+        c->max_stream_ms = wkt_duration_ms(common->max_stream_duration, 0, e, "max_stream_duration");
+        l->max_requests = wkt_u32(common->max_requests_per_connection, 0);
+        c->underscores = (enum underscores)common->headers_with_underscores_action;
+        errors_pop(e, mark);
+    }
+    if (h1) {
+        l->accept_http_10 = h1->accept_http_10;
+        c->default_host_http10 = arena_str(c->arena, str_of(h1->default_host_for_http_10));
+    }
+}
+
+static void compile_client_cert(struct hcm_config *c, const Hcm *m)
+{
+    c->forward_cert = (enum forward_cert)m->forward_client_cert_details;
+    if (!m->set_current_client_cert_details)
+        return;
+    c->cert_subject = wkt_bool(m->set_current_client_cert_details->subject, false);
+    c->cert_cert = m->set_current_client_cert_details->cert;
+    c->cert_dns = m->set_current_client_cert_details->dns;
+    c->cert_uri = m->set_current_client_cert_details->uri;
+}
+
+static void compile_path(struct hcm_config *c, const Hcm *m)
+{
+    c->normalize_path = wkt_bool(m->normalize_path, true);
+    c->merge_slashes = m->merge_slashes;
+    switch (m->path_with_escaped_slashes_action) {
+    case HCM(HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__REJECT_REQUEST):
+        c->escaped_slashes = SLASHES_REJECT;
+        break;
+    case HCM(HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__UNESCAPE_AND_REDIRECT):
+        c->escaped_slashes = SLASHES_REDIRECT;
+        break;
+    case HCM(HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__UNESCAPE_AND_FORWARD):
+        c->escaped_slashes = SLASHES_UNESCAPE;
+        break;
+    default: /* what is documented for unset: unchanged */
+        c->escaped_slashes = SLASHES_KEEP;
+        break;
+    }
+}
+
+static void compile_identity(struct hcm_config *c, const Hcm *m)
+{
+    c->server_name = m->server_name[0] ? arena_str(c->arena, str_of(m->server_name)) : STR("envoy");
+    c->server_header = (enum server_header)m->server_header_transformation;
+    c->via = arena_str(c->arena, str_of(m->via));
+    c->use_remote_address = wkt_bool(m->use_remote_address, false);
+    c->skip_xff_append = m->skip_xff_append;
+    c->xff_hops = m->xff_num_trusted_hops;
+    c->append_x_forwarded_port = m->append_x_forwarded_port;
+    c->generate_request_id = wkt_bool(m->generate_request_id, true);
+    c->preserve_request_id = m->preserve_external_request_id;
+    c->request_id_in_response = m->always_set_request_id_in_response;
+    c->strip_any_port = m->strip_port_mode_case == HCM(HTTP_CONNECTION_MANAGER__STRIP_PORT_MODE_STRIP_ANY_HOST_PORT) &&
+                        m->strip_any_host_port;
+    c->strip_matching_port = m->strip_matching_host_port;
+    c->strip_trailing_dot = m->strip_trailing_host_dot;
+}
+
+static void compile_logs(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
+                         struct errors *e)
+{
+    c->logs = arena_zalloc(c->arena, (m->n_access_log + 1) * sizeof(*c->logs));
+    for (size_t i = 0; i < m->n_access_log; i++) {
+        size_t mark = errors_push_index(e, "access_log", i);
+        struct access_log *l = access_log_compile(c->arena, m->access_log[i], env->files, e);
+        if (l)
+            c->logs[c->num_logs++] = l;
+        errors_pop(e, mark);
+    }
+}
+
+static void compile_filter(struct hcm_config *c, const struct compile_env *env, const HttpFilter *f,
+                           bool last, bool *router, struct errors *e)
+{
+    struct pb_any any;
+    size_t mark = errors_push(e, "typed_config");
+    enum pb_any_status st = pb_any_unpack(f->typed_config, c->arena, e, env->pb, &any);
+    errors_pop(e, mark);
+    if (st == PB_ANY_INVALID)
+        return;
+    bool is_router = st == PB_ANY_OK &&
+                     any.type == &envoy__extensions__filters__http__router__v3__router__descriptor;
+    is_router |= st == PB_ANY_EMPTY && strcmp(f->name, "envoy.filters.http.router") == 0;
+    if (!is_router) {
+        if (f->is_optional)
+            errors_warn(e, NULL, "optional HTTP filter '%s' is not supported and left out", f->name);
+        else
+            errors_add(e, NULL, "HTTP filter '%s' (%.*s) is not supported", f->name,
+                       STR_ARG(any.type_name));
+        return;
+    }
+    if (!last)
+        errors_add(e, NULL, "terminal filter '%s' must be the last", f->name);
+    *router = true;
+    if (st == PB_ANY_OK) {
+        const Envoy__Extensions__Filters__Http__Router__V3__Router *r = (const void *)any.message;
+        c->suppress_envoy_headers = r->suppress_envoy_headers;
+    }
+}
+
+static void compile_filters(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
+                            struct errors *e)
+{
+    bool router = false;
+    for (size_t i = 0; i < m->n_http_filters; i++) {
+        const HttpFilter *f = m->http_filters[i];
+        size_t mark = errors_push_index(e, "http_filters", i);
+        if (f->disabled)
+            errors_add(e, "disabled", "disabled filters are not supported");
+        else
+            compile_filter(c, env, f, i + 1 == m->n_http_filters, &router, e);
+        errors_pop(e, mark);
+    }
+    if (!router && errors_ok(e))
+        errors_add(e, "http_filters", "the last filter must be envoy.filters.http.router");
+}
+
+static void compile_rds(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
+                        struct errors *e)
+{
+    struct xds_source src;
+    size_t mark = errors_push(e, "rds");
+    size_t inner = errors_push(e, "config_source");
+    bool has_ads = env->xds && xds_has_ads(env->xds);
+    bool ok = xds_source_decode(m->rds->config_source, NULL, has_ads || env->validate, c->arena, e, &src);
+    errors_pop(e, inner);
+    if (!m->rds->route_config_name[0])
+        errors_add(e, "route_config_name", "must not be empty");
+    errors_pop(e, mark);
+    if (ok && errors_ok(e) && !env->validate)
+        c->routes = route_slot_rds(env->routes, &src, str_of(m->rds->route_config_name), c->stat_prefix);
+}
+
+static void compile_routes(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
+                           struct errors *e)
+{
+    switch (m->route_specifier_case) {
+    case HCM(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS):
+        compile_rds(c, env, m, e);
+        return;
+    case HCM(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG): {
+        size_t mark = errors_push(e, "route_config");
+        struct route_table *t = route_table_compile(m->route_config, NULL, e);
+        errors_pop(e, mark);
+        if (t && env->routes)
+            c->routes = route_slot_static(env->routes, t);
+        else
+            route_table_unref(t);
+        return;
+    }
+    default:
+        errors_add(e, NULL, "rds or route_config is required");
+        return;
+    }
+}
+
+/* --- the whole --- */
+
+void hcm_config_free(void *config)
+{
+    struct hcm_config *c = config;
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->num_logs; i++)
+        access_log_release(c->logs[i]);
+    route_slot_unref(c->routes);
+    stats_scope_free(&c->stats);
+    struct arena *a = c->arena;
+    arena_free(&a);
+}
+
+bool hcm_config_ready(void *config)
+{
+    struct hcm_config *c = config;
+    return route_slot_ready(c->routes);
+}
+
+void *hcm_config_compile(const struct compile_env *env, const void *msg, struct errors *e)
+{
+    const Hcm *m = msg;
+    size_t before = e->num_errors;
+    struct arena *a = arena_new(4096);
+    struct hcm_config *c = ARENA_NEW(a, struct hcm_config);
+    c->arena = a;
+    c->stat_prefix = arena_str(a, str_of(m->stat_prefix));
+    if (m->codec_type != HCM(HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO) &&
+        m->codec_type != HCM(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1))
+        errors_add(e, "codec_type", "only AUTO and HTTP1 are supported");
+    compile_limits(c, m, e);
+    compile_client_cert(c, m);
+    compile_path(c, m);
+    compile_identity(c, m);
+    compile_logs(c, env, m, e);
+    compile_filters(c, env, m, e);
+    compile_routes(c, env, m, e);
+    if (e->num_errors > before) {
+        hcm_config_free(c);
+        return NULL;
+    }
+    struct stats_part parts[] = {{STR("http"), NULL}, {c->stat_prefix, "envoy_http_conn_manager_prefix"}};
+    if (!env->validate)
+        c->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
+    return c;
+}
