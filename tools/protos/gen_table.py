@@ -392,6 +392,8 @@ def main():
     for row in table.field_rows:
         if row[0] > 0xFFFF or row[6] > 0xFFFF or row[7] > 0xFFFF:
             sys.exit(f"gen_table: a column is too narrow for {row}")
+    if set(classes.DECIDED) - classes.used:
+        sys.exit(f"classes.txt: no such field: {sorted(set(classes.DECIDED) - classes.used)}")
     parts = []
     write(table, parts.append)
     target = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "api-protos/official_table.c"
