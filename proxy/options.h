@@ -7,17 +7,13 @@
 
 enum run_mode { MODE_SERVE, MODE_VALIDATE, MODE_INIT_ONLY };
 
-struct component_level {
-    const char *component, *level;
-};
-
 struct options {
     const char *config_path, *config_yaml;
     enum run_mode mode;
     unsigned concurrency; /* 0: one worker a core the process may use */
+    uint64_t concurrency_arg;
     const char *log_level, *log_path, *log_format;
-    struct component_level components[32];
-    size_t num_components;
+    const char *component_levels; /* "upstream:debug,config:trace" */
     const char *service_node, *service_cluster, *service_zone;
     uint64_t drain_time_s;           /* 600 */
     bool drain_immediate;            /* --drain-strategy immediate; gradual by default */
@@ -29,7 +25,7 @@ struct options {
     uint64_t file_flush_interval_ms; /* 10000 */
     uint64_t file_flush_min_kb;      /* 64 */
     const char *admin_address_path;
-    bool enable_fine_grain_logging, log_format_escaped, skip_deprecated_logs, enable_core_dump;
+    bool log_format_escaped, enable_core_dump;
     int argc;
     char **argv;
 };

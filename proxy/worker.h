@@ -11,7 +11,7 @@ struct server;
 struct worker_clusters;
 struct worker_listeners;
 
-enum { WORKER_ARENAS = 32 };
+enum { WORKER_ARENAS = 32, WORKER_ARENA_KEEP = 32768 }; /* kept ready; those that grew larger are not */
 
 struct worker {
     struct server *server;
@@ -43,3 +43,9 @@ struct str worker_date(struct worker *w);
 /* worker_drain_close says whether a response sent now should end its connection: while draining, all with --drain-strategy
  * immediate, else with a probability that rises to one over the drain time. Worker's thread. */
 bool worker_drain_close(struct worker *w);
+
+/* worker_init prepares worker `index` (1..) on the main thread; worker_start runs its thread, false if there is none to be
+ * had; worker_stop ends it and waits. Main. */
+void worker_init(struct worker *w, struct server *s, unsigned index);
+bool worker_start(struct worker *w);
+void worker_stop(struct worker *w);
