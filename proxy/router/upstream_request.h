@@ -30,6 +30,7 @@ void upstream_request_trailers(struct upstream_request *u, const struct headers 
 /* upstream_request_ready says whether body can be given now. */
 bool upstream_request_ready(const struct upstream_request *u);
 
+/* upstream_request_pause stops reading the response, counted; upstream_request_resume takes one back. */
 void upstream_request_pause(struct upstream_request *u);
 void upstream_request_resume(struct upstream_request *u);
 
