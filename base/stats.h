@@ -18,6 +18,7 @@
 #pragma once
 
 #include "base/alloc.h"
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/str.h"
 #include <stdatomic.h>
@@ -42,10 +43,12 @@ struct stats_table {
         (defs), ARRAY_LEN(defs), NULL                                                              \
     }
 
-/* One number of one thread. Counter: its value. Gauge: value * 2 + 1 once written, so that "ever
- * set" needs no room. Histogram: pointer to struct histogram. Text: pointer to an owned string. */
+/* The numbers of one thread. Counter and gauge: the value. Histogram: pointer to struct histogram.
+ * Text: pointer to an owned string. */
 struct stats_block {
     _Atomic(struct stats_dynamic *) dynamic; /* counters by code or name, newest first */
+    size_t num_dynamic;                      /* the writer's own */
+    _Atomic(uint64_t) *set;                  /* bit per gauge that was ever written */
     _Atomic(uint64_t) values[];
 };
 
@@ -60,17 +63,33 @@ struct stats_part {
  * false to use the scope's own numbers. Main thread, while printing. */
 typedef bool (*stats_read_cb)(void *arg, uint32_t idx, uint64_t *out);
 
+/* A counter that came up at run time, in one thread's list. */
+struct stats_dynamic {
+    struct stats_dynamic *next; /* fixed once published */
+    const char *family;
+    struct str name; /* what follows the family; owned */
+    uint32_t code;   /* of stats_count_code; UINT32_MAX: counted by name */
+    _Atomic(uint64_t) value;
+};
+
+/* The state of a histogram at the last stats_flush. Main thread's. */
+struct stats_merged {
+    struct histogram_counts cumulative; /* since the start */
+    struct histogram_counts interval;   /* between the last two flushes */
+};
+
 struct stats_scope {
     struct list link; /* registry */
+    uint32_t refs;
     struct stats_table *table;
-    struct str prefix;       /* "cluster.NAME.", also NUL-terminated, owned */
+    struct str prefix;       /* "cluster.NAME.", owned */
     struct str base;         /* "cluster.": the prefix without tagged parts, owned */
     struct stats_part *tags; /* the tagged parts, in order; owned */
     uint32_t num_tags;
-    bool lazy;                        /* not shown until some thread has used it */
-    bool judged;                      /* rejected_bits is valid */
-    uint64_t *rejected;               /* bit per def that the stats matcher left out; NULL: none */
-    struct histogram_merged **merged; /* per def, made by stats_flush; NULL: none yet */
+    bool lazy;                   /* not shown until some thread has used it */
+    bool judged;                 /* `rejected` is valid */
+    uint64_t *rejected;          /* bit per def that the stats matcher left out; NULL: none */
+    struct stats_merged *merged; /* per def, made by stats_flush; NULL: none yet */
     stats_read_cb read;
     void *read_arg;
     _Atomic(struct stats_block *) blocks[]; /* one per thread, NULL until used */
@@ -93,7 +112,8 @@ struct stats_scope *stats_scope_new(struct stats_table *table, const struct stat
  * thread. */
 struct stats_scope *stats_scope_named(struct stats_table *table, struct str prefix);
 
-/* stats_scope_free unregisters and frees; *s becomes NULL. No thread may use it any more. Main. */
+/* stats_scope_free drops the reference, *s becomes NULL; the last one unregisters and frees, and no
+ * thread may use the scope any more. Main thread. */
 void stats_scope_free(struct stats_scope **s);
 
 /* stats_scope_set_lazy hides the scope until it is used; stats_scope_set_reader attaches a reader.
@@ -127,12 +147,22 @@ static inline void stats_inc(struct stats_scope *s, unsigned thread, uint32_t id
     stats_add(s, thread, idx, 1);
 }
 
+/* stats_gauge_put writes a gauge's number and remembers that it was set. */
+static inline void stats_gauge_put(struct stats_block *b, uint32_t idx, uint64_t value)
+{
+    uint64_t set = atomic_load_explicit(&b->set[idx / 64], memory_order_relaxed);
+    uint64_t bit = 1ull << (idx % 64);
+    if (UNLIKELY(!(set & bit)))
+        atomic_store_explicit(&b->set[idx / 64], set | bit, memory_order_relaxed);
+    atomic_store_explicit(&b->values[idx], value, memory_order_relaxed);
+}
+
 /* stats_gauge_add moves a gauge by n, which may be negative; _inc and _dec by one. */
 static inline void stats_gauge_add(struct stats_scope *s, unsigned thread, uint32_t idx, int64_t n)
 {
-    _Atomic(uint64_t) *v = &stats_block_of(s, thread)->values[idx];
-    uint64_t now = atomic_load_explicit(v, memory_order_relaxed) + (uint64_t)n * 2;
-    atomic_store_explicit(v, now | 1, memory_order_relaxed);
+    struct stats_block *b = stats_block_of(s, thread);
+    uint64_t old = atomic_load_explicit(&b->values[idx], memory_order_relaxed);
+    stats_gauge_put(b, idx, old + (uint64_t)n);
 }
 static inline void stats_gauge_inc(struct stats_scope *s, unsigned thread, uint32_t idx)
 {
@@ -146,7 +176,7 @@ static inline void stats_gauge_dec(struct stats_scope *s, unsigned thread, uint3
 /* stats_gauge_set sets this thread's share of a gauge; the others' are added when read. */
 static inline void stats_gauge_set(struct stats_scope *s, unsigned thread, uint32_t idx, uint64_t n)
 {
-    atomic_store_explicit(&stats_block_of(s, thread)->values[idx], n * 2 + 1, memory_order_relaxed);
+    stats_gauge_put(stats_block_of(s, thread), idx, n);
 }
 
 /* stats_record puts a value into a histogram (milliseconds, bytes, ...). */
@@ -164,6 +194,19 @@ void stats_count_name(struct stats_scope *s, unsigned thread, const char *family
 
 /* stats_text_set sets a text readout; the text is copied. Main thread. */
 void stats_text_set(struct stats_scope *s, uint32_t idx, struct str text);
+
+/* stats_accepted says whether the stats matcher lets this one be shown. Main thread. */
+bool stats_accepted(struct stats_scope *s, uint32_t idx);
+
+/* stats_shown says whether the scope is to be printed: in use, or not lazy. Main thread. */
+bool stats_shown(struct stats_scope *s);
+
+/* stats_histogram is the state at the last flush; NULL when nothing was recorded by then. Main
+ * thread. */
+const struct stats_merged *stats_histogram(struct stats_scope *s, uint32_t idx);
+
+/* stats_scopes is the head of the registry's list of scopes (base/stats_visit.c). Main thread. */
+struct list *stats_scopes(void);
 
 /* stats_sum is the value of a counter or gauge over all threads, the reader's if it gives one. Main
  * thread. */
@@ -185,3 +228,6 @@ void stats_flush(void);
  * shown. Asked once a name. Before the first scope is printed. Main thread. NULL: all. */
 typedef bool (*stats_accept_cb)(void *arg, struct str name);
 void stats_set_matcher(stats_accept_cb accept, void *arg);
+
+/* stats_matches asks the matcher about any name. Main thread. */
+bool stats_matches(struct str name);
