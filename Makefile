@@ -13,10 +13,14 @@ MODE    ?= release
 BUILD   ?= build
 OUT     := $(BUILD)/$(MODE)
 ifeq ($(origin CC),default)
-CC      := $(if $(filter fuzz,$(MODE)),clang,gcc)
+CC      := gcc
 endif
 ifeq ($(origin CXX),default)
-CXX     := $(if $(filter fuzz,$(MODE)),clang++,g++)
+CXX     := g++
+endif
+ifeq ($(MODE),fuzz) # libFuzzer is clang's, whatever the environment says
+CC      := $(if $(findstring clang,$(CC)),$(CC),$(filter ccache,$(CC)) clang)
+CXX     := $(if $(findstring clang,$(CXX)),$(CXX),$(filter ccache,$(CXX)) clang++)
 endif
 AR      := gcc-ar
 DEPS    := $(or $(ATTACHE_DEPS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/attache)
@@ -205,8 +209,10 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60), and the coverage of its corpus
 	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzz-build
 	$(Q)tools/fuzz run --seconds $(FUZZ_SECONDS) $(FUZZ)
 conformance: all ## the protocol suites of other people
+	$(Q)test -x test/conformance/run || { echo "there are no protocol suites here yet"; exit 1; }
 	$(Q)test/conformance/run
 soak: all ## hours of load with faults (SOAK_SECONDS)
+	$(Q)test -x test/soak/run || { echo "there is no soak test here yet"; exit 1; }
 	$(Q)test/soak/run
 format: ## clang-format over the C and C++ sources
 	$(Q)tools/lint --fix format
