@@ -1,7 +1,7 @@
 /* Byte buffer with a high and a low watermark: a chain of blocks. Bytes are moved between buffers
- * by relinking whole blocks. Blocks come from a per-thread free list (bounded) and go back to it when
- * drained, so that an idle connection holds none.
- * Not thread-safe: a buffer belongs to one loop. */
+ * by relinking whole blocks. Blocks come from a per-thread free list (bounded) and go back to it
+ * when drained, so that an idle connection holds none. Not thread-safe: a buffer belongs to one
+ * loop. */
 #pragma once
 
 #include "base/str.h"
@@ -48,11 +48,12 @@ void buffer_prepend(struct buffer *b, const void *p, size_t len);
 char *buffer_reserve(struct buffer *b, size_t min, size_t *len);
 void buffer_commit(struct buffer *b, size_t len);
 
-/* buffer_move takes up to `max` bytes from the front of `from` to the end of `to`; returns how many. */
+/* buffer_move takes up to `max` bytes from the front of `from` to the end of `to`; returns how
+ * many. */
 size_t buffer_move(struct buffer *to, struct buffer *from, size_t max);
 
-/* buffer_copy_out copies up to `len` bytes from offset `off` to p without removing them; returns how
- * many. */
+/* buffer_copy_out copies up to `len` bytes from offset `off` to p without removing them; returns
+ * how many. */
 size_t buffer_copy_out(const struct buffer *b, size_t off, void *p, size_t len);
 
 /* buffer_drain removes `len` bytes (at most all) from the front. */

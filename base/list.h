@@ -9,8 +9,11 @@ struct list {
     struct list *next, *prev;
 };
 
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
-#define LIST_INIT(head) {&(head), &(head)}
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define LIST_INIT(head)                                                                            \
+    {                                                                                              \
+        &(head), &(head)                                                                           \
+    }
 #define LIST_FOREACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 /* LIST_FOREACH_SAFE allows removing `it` in the body. */
 #define LIST_FOREACH_SAFE(it, head)                                                                \

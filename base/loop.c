@@ -15,16 +15,16 @@ struct signal_watch {
 
 struct loop {
     struct event_base *base;
-    struct event *wake;      /* the wheel's next deadline */
-    uint64_t wake_ms;        /* when `wake` is set to fire, UINT64_MAX: not set */
+    struct event *wake; /* the wheel's next deadline */
+    uint64_t wake_ms;   /* when `wake` is set to fire, UINT64_MAX: not set */
     struct wheel wheel;
-    struct list tasks;       /* posted, not yet run */
-    struct list running;     /* being run now */
-    struct list dying;       /* deferred frees */
+    struct list tasks;   /* posted, not yet run */
+    struct list running; /* being run now */
+    struct list dying;   /* deferred frees */
     struct signal_watch *signals;
     uint64_t now_us;
-    int64_t wall_off_us;     /* wall time minus monotonic time */
-    uint64_t wall_read_us;   /* when that was measured */
+    int64_t wall_off_us;   /* wall time minus monotonic time */
+    uint64_t wall_read_us; /* when that was measured */
     unsigned thread_index;
     bool fake;
     bool stopped;

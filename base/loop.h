@@ -45,7 +45,8 @@ bool loop_run_once(struct loop *l, bool block);
 void loop_stop(struct loop *l);
 
 /* loop_thread_index is a small number set by the owner (0 main, 1.. workers) that says which
- * per-thread slot of stats and configuration belongs to this loop; loop_set_thread_index sets it. */
+ * per-thread slot of stats and configuration belongs to this loop; loop_set_thread_index sets it.
+ */
 unsigned loop_thread_index(const struct loop *l);
 void loop_set_thread_index(struct loop *l, unsigned index);
 
@@ -65,10 +66,10 @@ struct io_watch {
     int fd;
 };
 
-/* io_watch_init registers fd once, for its life: read, write and close, edge-triggered, for `cb`. The
- * fd must be non-blocking; it stays the caller's. A short read counts as drained only if IO_CLOSED
- * was not among the events. Who stops reading for a budget or a pause must remember that it may
- * still be readable. */
+/* io_watch_init registers fd once, for its life: read, write and close, edge-triggered, for `cb`.
+ * The fd must be non-blocking; it stays the caller's. A short read counts as drained only if
+ * IO_CLOSED was not among the events. Who stops reading for a budget or a pause must remember that
+ * it may still be readable. */
 void io_watch_init(struct io_watch *w, struct loop *l, int fd, io_cb cb, void *arg);
 
 /* io_watch_init_level registers fd level-triggered for reading only (accept sockets, eventfds). */
@@ -125,8 +126,8 @@ struct task {
 /* task_init prepares a task embedded in its owner. */
 void task_init(struct task *t, task_cb cb, void *arg);
 
-/* loop_post queues the task to run later in this iteration, or in the next if the run queue is being
- * run now: never before this returns. A task that is already queued stays where it is. */
+/* loop_post queues the task to run later in this iteration, or in the next if the run queue is
+ * being run now: never before this returns. A task that is already queued stays where it is. */
 void loop_post(struct loop *l, struct task *t);
 
 /* task_cancel takes it off the queue. Safe when it is not on it. */
@@ -140,6 +141,6 @@ void loop_defer_free(struct loop *l, struct task *t);
 
 typedef void (*signal_cb)(void *arg, int signo);
 
-/* loop_on_signal calls cb in the loop, on its thread, when the process gets `signo`. Lives as long as
- * the loop. */
+/* loop_on_signal calls cb in the loop, on its thread, when the process gets `signo`. Lives as long
+ * as the loop. */
 void loop_on_signal(struct loop *l, int signo, signal_cb cb, void *arg);

@@ -18,7 +18,8 @@ void wheel_file(struct wheel *w, struct timer *t)
 {
     uint64_t due = t->due_ms > w->now_ms ? t->due_ms : w->now_ms + 1;
     /* The level is that of the highest digit in which due differs from now: no slot of a level is
-     * used for two different rounds at once. Too far away: filed at the far end, filed again then. */
+     * used for two different rounds at once. Too far away: filed at the far end, filed again then.
+     */
     uint64_t far_end = w->now_ms | ((1ULL << (SLOT_BITS * WHEEL_LEVELS)) - 1);
     if (due > far_end) {
         due = far_end;

@@ -1,6 +1,6 @@
-/* Timer wheel: four levels of 256 slots, the lowest of 1 ms. Filing and taking out are O(1); an armed
- * timer whose deadline moves later stays where it is and is filed again when its slot comes up.
- * Part of the loop; used by base/loop.c only. */
+/* Timer wheel: four levels of 256 slots, the lowest of 1 ms. Filing and taking out are O(1); an
+ * armed timer whose deadline moves later stays where it is and is filed again when its slot comes
+ * up. Part of the loop; used by base/loop.c only. */
 #pragma once
 
 #include "base/loop.h"
@@ -8,7 +8,7 @@
 enum { WHEEL_LEVELS = 4, WHEEL_SLOTS = 256 };
 
 struct wheel {
-    uint64_t now_ms;                               /* slots before and at this have been run */
+    uint64_t now_ms; /* slots before and at this have been run */
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
     uint64_t used[WHEEL_LEVELS][WHEEL_SLOTS / 64]; /* bit set: slot may hold timers */
     size_t num;

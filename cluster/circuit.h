@@ -27,9 +27,11 @@ struct circuit {
 
 /* circuit_take counts one more if the limit allows it. False: overflow; nothing was counted. Any
  * thread. */
-bool circuit_take(struct circuit *c, enum priority p, enum circuit_kind k) __attribute__((warn_unused_result));
+bool circuit_take(struct circuit *c, enum priority p, enum circuit_kind k)
+    __attribute__((warn_unused_result));
 
-/* circuit_take_always counts one more whatever the limit (a connection a host needs to have at all). */
+/* circuit_take_always counts one more whatever the limit (a connection a host needs to have at
+ * all). */
 void circuit_take_always(struct circuit *c, enum priority p, enum circuit_kind k);
 
 /* circuit_give counts one less. */

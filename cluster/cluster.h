@@ -1,8 +1,9 @@
-/* Clusters: the compiled configuration (immutable, shared), the state that outlives an update (named:
- * breakers, outlier state, statistics) and each worker's own view (pools, balancer), made on first use.
+/* Clusters: the compiled configuration (immutable, shared), the state that outlives an update
+ * (named: breakers, outlier state, statistics) and each worker's own view (pools, balancer), made
+ * on first use.
  *
- * Main: struct clusters accepts Cluster and ClusterLoadAssignment resources, warms and publishes them.
- * Worker: struct worker_clusters finds a cluster by name. Threads meet by mailbox only. */
+ * Main: struct clusters accepts Cluster and ClusterLoadAssignment resources, warms and publishes
+ * them. Worker: struct worker_clusters finds a cluster by name. Threads meet by mailbox only. */
 #pragma once
 
 #include "base/addr.h"
@@ -43,30 +44,30 @@ struct cluster_config {
     uint32_t num_transports;
     struct circuit_limits limits[2]; /* by enum priority */
     struct outlier_config *outlier;  /* NULL: none */
-    uint64_t connection_hash;        /* of what a live connection depends on: pools survive an update
-                                        that leaves it as it was */
+    uint64_t connection_hash; /* of what a live connection depends on: pools survive an update
+                                 that leaves it as it was */
 };
 
 struct clusters;        /* main */
 struct worker_clusters; /* one a worker */
 
-/* One worker's view of one cluster. Held (cluster_hold) by streams, pool waiters and retries; a removed
- * cluster lives until the last one lets go. */
+/* One worker's view of one cluster. Held (cluster_hold) by streams, pool waiters and retries; a
+ * removed cluster lives until the last one lets go. */
 struct cluster {
     uint32_t magic;
     struct worker_clusters *owner;
     const struct cluster_config *config;
     struct host_set *hosts;
-    struct circuit *circuit;     /* shared by the workers, both priorities */
-    struct stats_scope *stats;   /* "cluster.<name>." */
+    struct circuit *circuit;   /* shared by the workers, both priorities */
+    struct stats_scope *stats; /* "cluster.<name>." */
     struct lb *lb;
     struct pools *pools;
     uint32_t holds;
     bool removed;
 };
 
-/* worker_clusters_find returns the worker's cluster of that name, made from the published configuration
- * on first use, or NULL: unknown (flag NC). Not held. */
+/* worker_clusters_find returns the worker's cluster of that name, made from the published
+ * configuration on first use, or NULL: unknown (flag NC). Not held. */
 struct cluster *worker_clusters_find(struct worker_clusters *w, struct str name);
 
 /* cluster_hold and cluster_release: while a request, a waiter or a retry needs it. */
@@ -79,16 +80,16 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     const struct addr *original_dst; /* ORIGINAL_DST: where the downstream connection was going */
     struct host *const *tried;       /* previous_hosts: pass these by */
     size_t num_tried;
-    unsigned max_tries;              /* host_selection_retry_max_attempts + 1 */
+    unsigned max_tries; /* host_selection_retry_max_attempts + 1 */
 };
 
-/* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH). For
- * ORIGINAL_DST the host is made on the fly; an address that would come straight back to a listener of
- * this process is refused (loop guard). */
+/* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH).
+ * For ORIGINAL_DST the host is made on the fly; an address that would come straight back to a
+ * listener of this process is refused (loop guard). */
 struct host *cluster_pick(struct cluster *c, const struct lb_request *rq);
 
-/* cluster_count_response feeds outlier detection and the host's counters with the outcome of a try: an
- * HTTP status, or 0 with `local` set for connect failure, timeout, reset. */
+/* cluster_count_response feeds outlier detection and the host's counters with the outcome of a try:
+ * an HTTP status, or 0 with `local` set for connect failure, timeout, reset. */
 enum host_outcome {
     OUTCOME_STATUS,         /* status holds the HTTP status */
     OUTCOME_CONNECT_FAILED, /* local origin */

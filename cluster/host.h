@@ -12,10 +12,10 @@
 struct pb_struct; /* metadata, see host.c */
 
 enum { /* why a host is not healthy; several may hold */
-    HOST_FAILED_ACTIVE_HC = 1,
-    HOST_FAILED_OUTLIER = 2,
-    HOST_FAILED_EDS = 4,   /* UNHEALTHY, DRAINING, TIMEOUT */
-    HOST_DEGRADED_EDS = 8,
+       HOST_FAILED_ACTIVE_HC = 1,
+       HOST_FAILED_OUTLIER = 2,
+       HOST_FAILED_EDS = 4, /* UNHEALTHY, DRAINING, TIMEOUT */
+       HOST_DEGRADED_EDS = 8,
 };
 
 struct host {

@@ -1,6 +1,6 @@
-/* Connection pools: per worker, host, priority and protocol, connections with N stream slots. The pool
- * knows connections and slots; what speaks on a connection is a struct pool_protocol that proxy
- * implements (HTTP/1, HTTP/2) or the plain TCP one here.
+/* Connection pools: per worker, host, priority and protocol, connections with N stream slots. The
+ * pool knows connections and slots; what speaks on a connection is a struct pool_protocol that
+ * proxy implements (HTTP/1, HTTP/2) or the plain TCP one here.
  *
  * All on the worker's thread. Callbacks come from the loop, never inside the call. */
 #pragma once
@@ -17,16 +17,18 @@ enum pool_result {
 
 struct pool_conn;
 
-/* pool_slot_cb: with POOL_READY the caller owns one slot on pc until pool_release; otherwise pc is NULL
- * and detail says why (borrowed for the call). */
-typedef void (*pool_slot_cb)(void *arg, struct pool_conn *pc, enum pool_result r, struct str detail);
+/* pool_slot_cb: with POOL_READY the caller owns one slot on pc until pool_release; otherwise pc is
+ * NULL and detail says why (borrowed for the call). */
+typedef void (*pool_slot_cb)(void *arg, struct pool_conn *pc, enum pool_result r,
+                             struct str detail);
 
 /* A protocol on a pooled connection. */
 struct pool_protocol {
     const char *name; /* "http1", "tcp"; part of the pool's key */
     /* client_new: the connection is ready; returns the protocol's own state for it. From now on the
-     * connection's callbacks are the client's (conn_set_owner) while slots are in use; the pool takes
-     * them back when the last slot is released. NULL for tcp: the slot's user sets them itself. */
+     * connection's callbacks are the client's (conn_set_owner) while slots are in use; the pool
+     * takes them back when the last slot is released. NULL for tcp: the slot's user sets them
+     * itself. */
     void *(*client_new)(struct pool_conn *pc);
     void (*client_free)(void *client);
     /* streams_allowed: how many slots the connection has in all; 1 for HTTP/1 and TCP. */
@@ -39,7 +41,7 @@ struct pool_conn {
     uint32_t magic;
     struct conn conn;
     struct pool *pool;
-    struct host *host;      /* referenced */
+    struct host *host;       /* referenced */
     struct cluster *cluster; /* held */
     void *client;
     uint32_t slots_used;
@@ -68,9 +70,10 @@ struct pool_options { /* what else keys a pool; borrowed for the call */
     uint64_t key; /* hash of anything in transport that differs from the default; 0 none */
 };
 
-/* pool_acquire asks for one slot on a connection to h (referenced by the pool as long as it needs it).
- * cb runs exactly once unless pool_cancel is called first. Counts rq_pending_* and, when the slot is
- * given, upstream_rq_total/active of cluster and host; a slot counts against the breaker's requests. */
+/* pool_acquire asks for one slot on a connection to h (referenced by the pool as long as it needs
+ * it). cb runs exactly once unless pool_cancel is called first. Counts rq_pending_* and, when the
+ * slot is given, upstream_rq_total/active of cluster and host; a slot counts against the breaker's
+ * requests. */
 void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol *proto,
                   const struct pool_options *opts, enum priority p, struct pool_request *rq,
                   pool_slot_cb cb, void *arg);
@@ -78,9 +81,9 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
 /* pool_cancel withdraws a request whose callback has not run. Safe on a zeroed or finished one. */
 void pool_cancel(struct pool_request *rq);
 
-/* pool_release gives a slot back. `reusable`: the connection is in a state in which another request may
- * follow; otherwise it is closed (after conn_close by the user, or by the pool). Call it also for a
- * connection that was closed: on_closed of the user must end in pool_release(pc, false). */
+/* pool_release gives a slot back. `reusable`: the connection is in a state in which another request
+ * may follow; otherwise it is closed (after conn_close by the user, or by the pool). Call it also
+ * for a connection that was closed: on_closed of the user must end in pool_release(pc, false). */
 void pool_release(struct pool_conn *pc, bool reusable);
 
 /* pool_conn_of returns the pool connection around a conn. */

@@ -1,4 +1,5 @@
-/* Server: the main thread's objects, start-up in order, drain and end. Everything here: main thread. */
+/* Server: the main thread's objects, start-up in order, drain and end. Everything here: main
+ * thread. */
 #pragma once
 
 #include "base/errors.h"
@@ -44,9 +45,11 @@ int server_validate(const struct options *o);
 /* server_drain_listeners: POST /drain_listeners. `skip_exit`: never ends the process. */
 void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, bool skip_exit);
 
-/* server_shutdown: SIGTERM, /quitquitquit: drains for the drain time while requests are under way, then ends. */
+/* server_shutdown: SIGTERM, /quitquitquit: drains for the drain time while requests are under way,
+ * then ends. */
 void server_shutdown(struct server *s, bool at_once);
 
-/* server_each_worker runs cb(worker, arg) on every worker's thread, soon; `done(arg)`, may be NULL, on main after all
- * have run it. */
-void server_each_worker(struct server *s, void (*cb)(struct worker *w, void *arg), void (*done)(void *arg), void *arg);
+/* server_each_worker runs cb(worker, arg) on every worker's thread, soon; `done(arg)`, may be NULL,
+ * on main after all have run it. */
+void server_each_worker(struct server *s, void (*cb)(struct worker *w, void *arg),
+                        void (*done)(void *arg), void *arg);

@@ -1,5 +1,5 @@
-/* Worker: one thread with its loop, accept sockets, connections, pools, balancers and counters. A connection never
- * changes its worker. Main talks to it by mailbox only. */
+/* Worker: one thread with its loop, accept sockets, connections, pools, balancers and counters. A
+ * connection never changes its worker. Main talks to it by mailbox only. */
 #pragma once
 
 #include "base/loop.h"
@@ -11,7 +11,10 @@ struct server;
 struct worker_clusters;
 struct worker_listeners;
 
-enum { WORKER_ARENAS = 32, WORKER_ARENA_KEEP = 32768 }; /* kept ready; those that grew larger are not */
+enum {
+    WORKER_ARENAS = 32,
+    WORKER_ARENA_KEEP = 32768
+}; /* kept ready; those that grew larger are not */
 
 struct worker {
     struct server *server;
@@ -23,7 +26,7 @@ struct worker {
     struct worker_listeners *listeners;
     struct list downstreams; /* struct downstream */
     uint64_t num_downstreams;
-    bool draining;           /* connections are told to end */
+    bool draining; /* connections are told to end */
     uint64_t drain_start_ms, drain_ms;
     bool drain_gradual;
     char date[32]; /* the Date header's text, of second date_s */
@@ -33,19 +36,22 @@ struct worker {
     struct message stop_msg;
 };
 
-/* worker_arena_get returns an empty arena, from the few kept ready; worker_arena_put takes it back. Worker's thread. */
+/* worker_arena_get returns an empty arena, from the few kept ready; worker_arena_put takes it back.
+ * Worker's thread. */
 struct arena *worker_arena_get(struct worker *w);
 void worker_arena_put(struct worker *w, struct arena *a);
 
-/* worker_date returns the text of the Date header for now (RFC 9110 section 5.6.7). Worker's thread. */
+/* worker_date returns the text of the Date header for now (RFC 9110 section 5.6.7). Worker's
+ * thread. */
 struct str worker_date(struct worker *w);
 
-/* worker_drain_close says whether a response sent now should end its connection: while draining, all with --drain-strategy
- * immediate, else with a probability that rises to one over the drain time. Worker's thread. */
+/* worker_drain_close says whether a response sent now should end its connection: while draining,
+ * all with --drain-strategy immediate, else with a probability that rises to one over the drain
+ * time. Worker's thread. */
 bool worker_drain_close(struct worker *w);
 
-/* worker_init prepares worker `index` (1..) on the main thread; worker_start runs its thread, false if there is none to be
- * had; worker_stop ends it and waits. Main. */
+/* worker_init prepares worker `index` (1..) on the main thread; worker_start runs its thread, false
+ * if there is none to be had; worker_stop ends it and waits. Main. */
 void worker_init(struct worker *w, struct server *s, unsigned index);
 bool worker_start(struct worker *w);
 void worker_stop(struct worker *w);

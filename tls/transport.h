@@ -19,12 +19,12 @@ struct transport;
 /* What is known of the peer after the handshake. Views live as long as the transport. NULL for
  * raw_buffer. */
 struct tls_peer {
-    bool verified;                 /* a certificate was presented and verified */
-    const struct str *uri_sans;    /* of the peer's leaf certificate */
+    bool verified;              /* a certificate was presented and verified */
+    const struct str *uri_sans; /* of the peer's leaf certificate */
     size_t num_uri_sans;
     const struct str *dns_sans;
     size_t num_dns_sans;
-    struct str subject;            /* RFC 2253 text */
+    struct str subject; /* RFC 2253 text */
     struct str issuer;
     struct str serial;             /* lower-case hex */
     struct str fingerprint_sha256; /* lower-case hex */
@@ -78,7 +78,8 @@ struct transport_options { /* per connection, all may be empty; borrowed for the
 };
 
 struct transport_factory_ops {
-    /* open makes the transport for fd, or NULL when secrets are not there yet (the caller closes). */
+    /* open makes the transport for fd, or NULL when secrets are not there yet (the caller closes).
+     */
     struct transport *(*open)(struct transport_factory *f, int fd,
                               const struct transport_options *opts);
     /* ready says whether secrets are there. Any thread. */
@@ -86,8 +87,8 @@ struct transport_factory_ops {
     void (*free)(struct transport_factory *f); /* main thread */
 };
 
-/* transport_factory_ref and transport_factory_unref count; the last one frees (main thread). NULL is
- * fine. */
+/* transport_factory_ref and transport_factory_unref count; the last one frees (main thread). NULL
+ * is fine. */
 static inline struct transport_factory *transport_factory_ref(struct transport_factory *f)
 {
     if (f)

@@ -89,11 +89,11 @@ struct xds_server {
     struct str authority; /* envoy_grpc.authority; empty: the cluster name */
     const struct xds_header *headers;
     size_t num_headers;
-    bool delta;             /* DELTA_GRPC: a later step; refused until then */
-    bool node_on_first_only; /* set_node_on_first_message_only */
-    bool rate_limited;      /* rate_limit_settings is present */
-    uint32_t rate_tokens;   /* max_tokens; 0: 100 */
-    double rate_fill;       /* fill_rate, tokens a second; 0: 10 */
+    bool delta;                               /* DELTA_GRPC: a later step; refused until then */
+    bool node_on_first_only;                  /* set_node_on_first_message_only */
+    bool rate_limited;                        /* rate_limit_settings is present */
+    uint32_t rate_tokens;                     /* max_tokens; 0: 100 */
+    double rate_fill;                         /* fill_rate, tokens a second; 0: 10 */
     uint32_t backoff_base_ms, backoff_max_ms; /* retry_policy; 0: 500 and 30000 */
 };
 
@@ -101,7 +101,7 @@ struct xds_source {
     enum xds_source_kind kind;
     uint64_t initial_fetch_timeout_ms; /* 0: wait for ever; XDS_FETCH_TIMEOUT_MS when unset */
     struct xds_server server;          /* GRPC */
-    struct str path;              /* PATH: a DiscoveryResponse as .json, .yaml or .pb */
+    struct str path;                   /* PATH: a DiscoveryResponse as .json, .yaml or .pb */
     struct str watched_directory; /* PATH: watch moves in this directory instead; may be empty */
 };
 
@@ -117,8 +117,8 @@ enum { XDS_FETCH_TIMEOUT_MS = 15000 };
 typedef int (*xds_dial_fn)(void *arg, struct str cluster, char *why, size_t why_len);
 
 struct xds_options {
-    struct str node;    /* serialized envoy.config.core.v3.Node; copied */
-    size_t max_message; /* bytes of one response; 0: 256 MiB */
+    struct str node;                           /* serialized envoy.config.core.v3.Node; copied */
+    size_t max_message;                        /* bytes of one response; 0: 256 MiB */
     const struct xds_transport_ops *transport; /* NULL: gRPC */
 };
 
@@ -214,14 +214,14 @@ enum xds_status {
 struct xds_resource_info {
     const struct resource_ops *ops;
     struct str name;
-    struct str version;           /* of the bytes; empty: static */
-    struct str bytes;             /* serialized, last accepted; empty if none ever was */
-    uint64_t updated_us;          /* wall clock, of the bytes */
+    struct str version;  /* of the bytes; empty: static */
+    struct str bytes;    /* serialized, last accepted; empty if none ever was */
+    uint64_t updated_us; /* wall clock, of the bytes */
     enum xds_status status;
     bool is_static;
-    struct str error;             /* errors of the version refused last; empty if none since */
+    struct str error; /* errors of the version refused last; empty if none since */
     struct str error_version;
-    struct str error_bytes;       /* the refused bytes */
+    struct str error_bytes; /* the refused bytes */
     uint64_t error_us;
 };
 

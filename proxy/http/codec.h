@@ -1,10 +1,11 @@
-/* The seam between a protocol on a connection (HTTP/1, HTTP/2; server and client side) and one exchange on it.
- * A codec_stream is the codec's end of one request-response exchange; its user (http/stream.c downstream,
- * router/upstream_request.c upstream) sends through `ops` and is told through `events`.
+/* The seam between a protocol on a connection (HTTP/1, HTTP/2; server and client side) and one
+ * exchange on it. A codec_stream is the codec's end of one request-response exchange; its user
+ * (http/stream.c downstream, router/upstream_request.c upstream) sends through `ops` and is told
+ * through `events`.
  *
- * Worker's thread. Events come from the connection's read or from the loop. A user may call any op from within an event,
- * reset included; after reset, or after both directions have ended, no event comes and the codec_stream is gone once the
- * event returns. The codec never frees the user. */
+ * Worker's thread. Events come from the connection's read or from the loop. A user may call any op
+ * from within an event, reset included; after reset, or after both directions have ended, no event
+ * comes and the codec_stream is gone once the event returns. The codec never frees the user. */
 #pragma once
 
 #include "base/buffer.h"
@@ -30,8 +31,8 @@ struct codec_events {
     /* Body bytes; the user drains what it takes, what it leaves is dropped. */
     void (*on_data)(void *user, struct buffer *data, bool end);
     void (*on_trailers)(void *user, struct headers *h);
-    /* The exchange is over before its end; the codec_stream is gone. `detail` is Envoy's response code detail or
-     * empty. */
+    /* The exchange is over before its end; the codec_stream is gone. `detail` is Envoy's response
+     * code detail or empty. */
     void (*on_reset)(void *user, enum reset_reason why, struct str detail);
     /* What was sent but is not yet on the wire went above, or fell below, the watermark. */
     void (*on_above)(void *user);
@@ -39,8 +40,8 @@ struct codec_events {
 };
 
 struct codec_stream_ops {
-    /* headers sends the head; names in lower case. The codec adds framing (content-length or chunked) and drops
-     * connection-specific fields itself. */
+    /* headers sends the head; names in lower case. The codec adds framing (content-length or
+     * chunked) and drops connection-specific fields itself. */
     void (*headers)(struct codec_stream *s, const struct headers *h, bool end);
     void (*informational)(struct codec_stream *s, const struct headers *h);
     /* data takes all of `b`. */
@@ -51,13 +52,15 @@ struct codec_stream_ops {
     /* pause stops on_data, counted, and with it reading from the peer; resume undoes one. */
     void (*pause)(struct codec_stream *s);
     void (*resume)(struct codec_stream *s);
-    /* close_after: after this exchange the connection is not used again (Connection: close, GOAWAY). */
+    /* close_after: after this exchange the connection is not used again (Connection: close,
+     * GOAWAY). */
     void (*close_after)(struct codec_stream *s);
 };
 
-/* When it is over: on the server side the exchange ends when the user has sent its end (what is left of the request is
- * dropped, the connection then closes) or reset it. On the client side it ends with the response's end (if the request is
- * not sent to its end by then, the user must reset) or a reset. */
+/* When it is over: on the server side the exchange ends when the user has sent its end (what is
+ * left of the request is dropped, the connection then closes) or reset it. On the client side it
+ * ends with the response's end (if the request is not sent to its end by then, the user must reset)
+ * or a reset. */
 struct codec_stream {
     const struct codec_stream_ops *ops;
     const struct codec_events *events;
@@ -65,14 +68,15 @@ struct codec_stream {
     struct arena *arena; /* of the exchange, given by the user */
 };
 
-/* --- server side ------------------------------------------------------------------------------------ */
+/* --- server side
+ * ------------------------------------------------------------------------------------ */
 
 struct conn;
 struct http_server; /* a codec serving one downstream connection */
 
 struct http_limits {
-    uint32_t max_headers_bytes; /* 60 KiB */
-    uint32_t max_headers_count; /* 100 */
+    uint32_t max_headers_bytes;  /* 60 KiB */
+    uint32_t max_headers_count;  /* 100 */
     uint64_t headers_timeout_ms; /* from a request's first byte to the end of its head; 10 s */
     uint64_t idle_timeout_ms;    /* no request on the connection; 1 h; 0 none */
     uint64_t delayed_close_ms;   /* 1 s */
@@ -85,15 +89,17 @@ struct http_limits {
 
 /* What the user of a server codec provides. */
 struct http_server_events {
-    /* A request's head is complete; the user makes its own object, sets cs->events and cs->user and is then told by
-     * on_headers. Called with the codec_stream in which arena was set by `arena_for`. */
+    /* A request's head is complete; the user makes its own object, sets cs->events and cs->user and
+     * is then told by on_headers. Called with the codec_stream in which arena was set by
+     * `arena_for`. */
     void (*new_stream)(void *user, struct codec_stream *cs);
     /* An arena for the next exchange, owned by the user from then on. */
     struct arena *(*arena_for)(void *user);
-    /* The bytes were not a request: the codec has answered `status` (0: only closed) by itself and is closing. The user
-     * counts and logs. */
+    /* The bytes were not a request: the codec has answered `status` (0: only closed) by itself and
+     * is closing. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);
-    /* The connection is over; the user frees everything, the codec with http_server_free included. */
+    /* The connection is over; the user frees everything, the codec with http_server_free included.
+     */
     void (*on_closed)(void *user);
 };
 
@@ -108,24 +114,28 @@ struct http_server {
     const struct http_server_ops *ops;
 };
 
-/* h1_server_new speaks HTTP/1 on an accepted connection whose callbacks it takes over. limits and events are borrowed for
- * its life. (proxy/http/h1_server.c) */
+/* h1_server_new speaks HTTP/1 on an accepted connection whose callbacks it takes over. limits and
+ * events are borrowed for its life. (proxy/http/h1_server.c) */
 struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
                                   const struct http_server_events *events, void *user);
 
-/* --- client side ------------------------------------------------------------------------------------- */
+/* --- client side
+ * ------------------------------------------------------------------------------------- */
 
 struct pool_conn;
 struct pool_protocol;
 
-/* h1_client: HTTP/1 on pooled connections (proxy/http/h1_client.c). The slot is released by the codec when the exchange is
- * over, as reusable if both directions ended well and neither side asked to close. */
+/* h1_client: HTTP/1 on pooled connections (proxy/http/h1_client.c). The slot is released by the
+ * codec when the exchange is over, as reusable if both directions ended well and neither side asked
+ * to close. */
 extern const struct pool_protocol h1_client_protocol;
 
 struct http_client_limits {
-    uint32_t max_headers_bytes, max_headers_count; /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
+    uint32_t max_headers_bytes,
+        max_headers_count; /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
 };
 
 /* h1_client_stream opens the exchange on a slot just given; the user's events follow. Worker. */
-struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a, const struct http_client_limits *limits,
+struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a,
+                                      const struct http_client_limits *limits,
                                       const struct codec_events *events, void *user);

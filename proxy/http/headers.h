@@ -1,6 +1,7 @@
-/* HTTP header fields of one message: an ordered list, names in lower case, in an arena. Pseudo-headers
- * (:method, :path, :authority, :scheme, :status) stand apart and are found under their names too, so that matchers
- * and format operators need no special case. One user at a time. */
+/* HTTP header fields of one message: an ordered list, names in lower case, in an arena.
+ * Pseudo-headers
+ * (:method, :path, :authority, :scheme, :status) stand apart and are found under their names too,
+ * so that matchers and format operators need no special case. One user at a time. */
 #pragma once
 
 #include "base/arena.h"
@@ -73,12 +74,12 @@ struct headers {
     struct arena *arena; /* where what is added goes */
     struct header *v;
     uint32_t n, cap;
-    uint32_t live;                  /* not removed */
-    uint16_t first[HDR_NUM_KNOWN];  /* 1 + index of the first of that id, 0: none */
+    uint32_t live;                              /* not removed */
+    uint16_t first[HDR_NUM_KNOWN];              /* 1 + index of the first of that id, 0: none */
     struct str method, path, authority, scheme; /* requests; empty p: absent */
     uint16_t status;                            /* responses */
     uint8_t minor;                              /* HTTP/1.minor it came as */
-    size_t bytes;                               /* names and values received, for limits and stats */
+    size_t bytes; /* names and values received, for limits and stats */
 };
 
 /* headers_init makes an empty list in arena a. */
@@ -87,11 +88,12 @@ void headers_init(struct headers *h, struct arena *a);
 /* header_id_of finds the id of a lower-case name, HDR_OTHER if it is none of the known. */
 enum header_id header_id_of(struct str lower_name);
 
-/* headers_reserve makes room for `more` fields at once. Adding may move the fields: pointers to them hold until the next
- * headers_add, headers_set or headers_reserve. */
+/* headers_reserve makes room for `more` fields at once. Adding may move the fields: pointers to
+ * them hold until the next headers_add, headers_set or headers_reserve. */
 void headers_reserve(struct headers *h, uint32_t more);
 
-/* headers_add appends a field whose lower-case name and value live at least as long as the arena. */
+/* headers_add appends a field whose lower-case name and value live at least as long as the arena.
+ */
 struct header *headers_add(struct headers *h, struct str lower_name, struct str value);
 
 /* headers_add_known the same by id, the name being static. */
@@ -110,9 +112,11 @@ struct header *headers_find(const struct headers *h, struct str lower_name);
 /* headers_next returns the next field with the same name as f, or NULL. */
 struct header *headers_next(const struct headers *h, const struct header *f);
 
-/* headers_value returns the value for a lower-case name, pseudo-headers included ("host" is then ":authority"); several
- * fields of the name are joined with "," in arena a. False if there is none. */
-bool headers_value(const struct headers *h, struct str lower_name, struct arena *a, struct str *out);
+/* headers_value returns the value for a lower-case name, pseudo-headers included ("host" is then
+ * ":authority"); several fields of the name are joined with "," in arena a. False if there is none.
+ */
+bool headers_value(const struct headers *h, struct str lower_name, struct arena *a,
+                   struct str *out);
 
 /* headers_remove_known and headers_remove drop all fields of a name; true if there was one. */
 bool headers_remove_known(struct headers *h, enum header_id id);

@@ -1,5 +1,5 @@
-/* What the connection manager itself changes in heads: request id, forwarding headers, client certificate header on the way
- * up; server, date and Envoy's own headers on the way down. */
+/* What the connection manager itself changes in heads: request id, forwarding headers, client
+ * certificate header on the way up; server, date and Envoy's own headers on the way down. */
 #pragma once
 
 #include <stdbool.h>

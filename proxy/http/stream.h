@@ -1,6 +1,7 @@
-/* Stream: one request and its response on a downstream connection, from the head of the request to the access log. Up to
- * the upstream head it is a table of steps with one driver; then two pumps, request body and response body, with the counted
- * pause as back-pressure. Belongs to its worker. */
+/* Stream: one request and its response on a downstream connection, from the head of the request to
+ * the access log. Up to the upstream head it is a table of steps with one driver; then two pumps,
+ * request body and response body, with the counted pause as back-pressure. Belongs to its worker.
+ */
 #pragma once
 
 #include "base/loop.h"
@@ -21,7 +22,7 @@ struct stream {
     enum stream_state state;
     struct hcm_conn *hc;
     struct worker *worker;
-    struct list link; /* hc->streams */
+    struct list link;          /* hc->streams */
     struct codec_stream *down; /* NULL: over on the wire */
     struct arena *arena;
     struct stream_info info;
@@ -45,9 +46,10 @@ struct stream {
 /* stream_new_from is the codec's new_stream event (struct http_server_events). */
 void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena *a);
 
-/* stream_local_reply answers by itself, or resets the exchange when a response has already begun. `details` is a static text or in
- * the arena; flags are added. The router's tries are given up. */
-void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details, struct str body);
+/* stream_local_reply answers by itself, or resets the exchange when a response has already begun.
+ * `details` is a static text or in the arena; flags are added. The router's tries are given up. */
+void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                        struct str body);
 
 /* stream_redirect answers with a Location. */
 void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details);

@@ -1,5 +1,5 @@
-/* Downstream connection: from accept over the listener filters and the filter chain match to the network filter that
- * speaks on it. Belongs to its worker. */
+/* Downstream connection: from accept over the listener filters and the filter chain match to the
+ * network filter that speaks on it. Belongs to its worker. */
 #pragma once
 
 #include "base/loop.h"
@@ -14,24 +14,25 @@ struct worker;
 struct downstream {
     uint32_t magic;
     struct worker *worker;
-    struct list link;              /* worker->downstreams */
-    struct listener *listener;     /* pinned */
-    struct filter_chain *chain;    /* pinned, once matched */
-    struct conn conn;              /* once the chain is matched */
+    struct list link;           /* worker->downstreams */
+    struct listener *listener;  /* pinned */
+    struct filter_chain *chain; /* pinned, once matched */
+    struct conn conn;           /* once the chain is matched */
     struct conn_info info;
-    struct str detected_protocol;  /* "tls", "raw_buffer": transport_protocol */
+    struct str detected_protocol;    /* "tls", "raw_buffer": transport_protocol */
     const struct str *detected_alpn; /* application_protocols offered or detected */
     size_t num_detected_alpn;
     struct arena *arena;
     const struct network_filter_ops *filter;
-    void *filter_state;            /* the filter's own */
-    struct peek *peek;             /* while listener filters look at the first bytes */
+    void *filter_state; /* the filter's own */
+    struct peek *peek;  /* while listener filters look at the first bytes */
     struct task free_task;
     bool draining;
 };
 
-/* downstream_done: the network filter has finished with d (from or after on_closed of d->conn); d is freed at the end of the
- * iteration, its pins are dropped and the listener's counts go down. Worker. */
+/* downstream_done: the network filter has finished with d (from or after on_closed of d->conn); d
+ * is freed at the end of the iteration, its pins are dropped and the listener's counts go down.
+ * Worker. */
 void downstream_done(struct downstream *d);
 
 /* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */

@@ -1,5 +1,5 @@
-/* HTTP connection manager: the network filter that speaks HTTP with a downstream connection, one stream an exchange.
- * Configuration is compiled on main and immutable; the rest is the worker's. */
+/* HTTP connection manager: the network filter that speaks HTTP with a downstream connection, one
+ * stream an exchange. Configuration is compiled on main and immutable; the rest is the worker's. */
 #pragma once
 
 #include "base/stats.h"
@@ -52,11 +52,11 @@
 enum { HCM_STATS(STATS_ENUM) HCM_NUM_STATS };
 
 enum forward_cert { /* forward_client_cert_details */
-    CERT_SANITIZE,
-    CERT_FORWARD_ONLY,
-    CERT_APPEND_FORWARD,
-    CERT_SANITIZE_SET,
-    CERT_ALWAYS_FORWARD_ONLY
+                    CERT_SANITIZE,
+                    CERT_FORWARD_ONLY,
+                    CERT_APPEND_FORWARD,
+                    CERT_SANITIZE_SET,
+                    CERT_ALWAYS_FORWARD_ONLY
 };
 
 enum escaped_slashes { SLASHES_KEEP, SLASHES_REJECT, SLASHES_REDIRECT, SLASHES_UNESCAPE };

@@ -1,6 +1,6 @@
-/* What is known of one request, or of one connection in tcp_proxy, while it goes on: the input of access logs,
- * format operators and statistics. Plain data; belongs to its stream, on the worker's thread. Views live as long as the
- * stream. */
+/* What is known of one request, or of one connection in tcp_proxy, while it goes on: the input of
+ * access logs, format operators and statistics. Plain data; belongs to its stream, on the worker's
+ * thread. Views live as long as the stream. */
 #pragma once
 
 #include "base/addr.h"
@@ -53,12 +53,12 @@ enum http_protocol { PROTOCOL_NONE, PROTOCOL_HTTP10, PROTOCOL_HTTP11, PROTOCOL_H
 
 /* Of a downstream connection; shared by its requests. */
 struct conn_info {
-    struct addr remote;        /* the peer as seen, or as a PROXY header says */
-    struct addr direct_remote; /* the peer's socket address */
-    struct addr local;         /* where it was going: the original destination if there is one */
-    struct addr direct_local;  /* our socket's */
+    struct addr remote;         /* the peer as seen, or as a PROXY header says */
+    struct addr direct_remote;  /* the peer's socket address */
+    struct addr local;          /* where it was going: the original destination if there is one */
+    struct addr direct_local;   /* our socket's */
     const struct tls_peer *tls; /* NULL: plaintext */
-    struct str sni;            /* requested server name, also from the inspector */
+    struct str sni;             /* requested server name, also from the inspector */
     struct str listener_name;
     struct str chain_name;
     struct str transport_failure; /* downstream handshake */
@@ -79,7 +79,7 @@ struct stream_info {
     /* body bytes; and of the upstream's wire */
     uint64_t bytes_received, bytes_sent;
     uint64_t upstream_wire_bytes_sent, upstream_wire_bytes_received;
-    uint64_t flags;       /* FLAG(...) set */
+    uint64_t flags;         /* FLAG(...) set */
     unsigned response_code; /* 0: none */
     enum http_protocol protocol;
     enum http_protocol upstream_protocol;
@@ -93,11 +93,11 @@ struct stream_info {
     struct addr upstream_remote;
     struct str upstream_failure; /* transport failure reason */
     const struct tls_peer *upstream_tls;
-    struct str upstream_uri_san; /* copy of the peer's first URI SAN; the connection may be gone */
+    struct str upstream_uri_san;  /* copy of the peer's first URI SAN; the connection may be gone */
     uint64_t upstream_connect_us; /* pool: time to connect, when this request waited for it */
     unsigned attempts;
     struct str request_id;
-    struct addr downstream_remote; /* after XFF */
+    struct addr downstream_remote;                                /* after XFF */
     const struct headers *request, *response, *response_trailers; /* may be NULL */
     struct str original_path;
 };

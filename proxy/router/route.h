@@ -1,5 +1,5 @@
-/* Route tables: RouteConfiguration compiled to an immutable, shared, reference-counted object, and the choice of a route
- * for a request. Main compiles; workers match. */
+/* Route tables: RouteConfiguration compiled to an immutable, shared, reference-counted object, and
+ * the choice of a route for a request. Main compiles; workers match. */
 #pragma once
 
 #include "base/arena.h"
@@ -48,7 +48,7 @@ struct retry_policy {
     uint64_t backoff_base_ms, backoff_max_ms;             /* 25, 250 */
     const uint16_t *status_codes;
     size_t num_status_codes;
-    bool previous_hosts; /* retry_host_predicate previous_hosts */
+    bool previous_hosts;    /* retry_host_predicate previous_hosts */
     uint32_t host_attempts; /* host_selection_retry_max_attempts, 1 */
 };
 
@@ -68,7 +68,7 @@ struct route {
     const struct weighted_cluster *weighted;
     size_t num_weighted;
     uint64_t total_weight;
-    struct str cluster_header; /* lower case; empty: none */
+    struct str cluster_header;       /* lower case; empty: none */
     unsigned cluster_not_found_code; /* 503 */
     enum priority priority;
     bool has_timeout;
@@ -107,40 +107,47 @@ struct route_compile_options { /* what a RouteConfiguration may refer to; may be
     void *arg;
 };
 
-/* route_table_compile compiles an unpacked envoy.config.route.v3.RouteConfiguration; NULL after errors. One reference,
- * the caller's. Main. */
-struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts, struct errors *e);
+/* route_table_compile compiles an unpacked envoy.config.route.v3.RouteConfiguration; NULL after
+ * errors. One reference, the caller's. Main. */
+struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts,
+                                        struct errors *e);
 
-/* route_table_ref and route_table_unref: any thread; the last unref may be on a worker: freeing an immutable arena is
- * allowed on any thread. */
+/* route_table_ref and route_table_unref: any thread; the last unref may be on a worker: freeing an
+ * immutable arena is allowed on any thread. */
 struct route_table *route_table_ref(struct route_table *t);
 void route_table_unref(struct route_table *t);
 
 struct route_match_input {
     const struct headers *headers; /* with authority and path (query included) */
-    uint64_t random;               /* one number a stream: runtime_fraction and weighted clusters are stable on retries */
+    uint64_t random; /* one number a stream: runtime_fraction and weighted clusters are stable on
+                        retries */
     struct str sni;
     bool tls;
 };
 
-/* route_match finds the route of a request, or NULL: none (404, flag NR). Borrowed from the table. `a` is scratch.
- * Domains: exact, suffix wildcard, prefix wildcard, "*"; the longest wins (RouteConfiguration.virtual_hosts). */
-const struct route *route_match(const struct route_table *t, const struct route_match_input *in, struct arena *a);
+/* route_match finds the route of a request, or NULL: none (404, flag NR). Borrowed from the table.
+ * `a` is scratch. Domains: exact, suffix wildcard, prefix wildcard, "*"; the longest wins
+ * (RouteConfiguration.virtual_hosts). */
+const struct route *route_match(const struct route_table *t, const struct route_match_input *in,
+                                struct arena *a);
 
-/* route_cluster_name chooses the cluster: fixed, weighted (by in->random) or from the header; empty: none found.
- * *out_weighted is the entry chosen, or NULL. */
+/* route_cluster_name chooses the cluster: fixed, weighted (by in->random) or from the header;
+ * empty: none found. *out_weighted is the entry chosen, or NULL. */
 struct str route_cluster_name(const struct route *r, const struct route_match_input *in,
                               const struct weighted_cluster **out_weighted);
 
-/* route_rewrite_request applies prefix, regex and host rewrites and the header changes of every level (route, virtual
- * host, table, as most_specific_wins says) to a request about to be sent. Sets x-envoy-original-path as Envoy does. */
-void route_rewrite_request(const struct route_table *t, const struct route *r, const struct weighted_cluster *w,
-                           struct headers *h, struct stream_info *si);
+/* route_rewrite_request applies prefix, regex and host rewrites and the header changes of every
+ * level (route, virtual host, table, as most_specific_wins says) to a request about to be sent.
+ * Sets x-envoy-original-path as Envoy does. */
+void route_rewrite_request(const struct route_table *t, const struct route *r,
+                           const struct weighted_cluster *w, struct headers *h,
+                           struct stream_info *si);
 
 /* route_rewrite_response applies the response header changes of every level. */
-void route_rewrite_response(const struct route_table *t, const struct route *r, const struct weighted_cluster *w,
-                            struct headers *h, const struct stream_info *si);
+void route_rewrite_response(const struct route_table *t, const struct route *r,
+                            const struct weighted_cluster *w, struct headers *h,
+                            const struct stream_info *si);
 
 /* route_redirect_location builds the Location for a redirect route. */
-struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls, struct arena *a,
-                                   unsigned *out_status);
+struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls,
+                                   struct arena *a, unsigned *out_status);

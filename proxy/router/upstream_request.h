@@ -1,4 +1,5 @@
-/* Upstream request: one try: a slot on a connection to one host, the exchange on it, and its timeouts. Worker. */
+/* Upstream request: one try: a slot on a connection to one host, the exchange on it, and its
+ * timeouts. Worker. */
 #pragma once
 
 #include "cluster/pool.h"
@@ -30,9 +31,11 @@ void upstream_request_trailers(struct upstream_request *u, const struct headers 
 /* upstream_request_ready says whether body can be given now. */
 bool upstream_request_ready(const struct upstream_request *u);
 
-/* upstream_request_pause stops reading the response, counted; upstream_request_resume takes one back. */
+/* upstream_request_pause stops reading the response, counted; upstream_request_resume takes one
+ * back. */
 void upstream_request_pause(struct upstream_request *u);
 void upstream_request_resume(struct upstream_request *u);
 
-/* upstream_request_drop gives the try up (resets what is under way) and frees it; no call to the router follows. */
+/* upstream_request_drop gives the try up (resets what is under way) and frees it; no call to the
+ * router follows. */
 void upstream_request_drop(struct upstream_request **u);
