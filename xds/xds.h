@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 struct xds;
+struct pb_opts;           /* api-protos/message.h */
 struct xds_transport_ops; /* xds/transport.h; a fake in unit tests */
 
 /* What stands before update_attempt, update_success ... of a subscription: the parts "cluster" and
@@ -37,6 +38,7 @@ struct resource_ops {
     /* All resources of the source are wanted and a state-of-the-world response lists them all
      * (Listener, Cluster): apply and remove are used, watchers are not. */
     bool wildcard;
+    bool reload_stats; /* counts config_reload (cds, rds) */
     /* Sensitive bytes (Secret): zeroed before they are freed; config_dump must redact them. */
     bool sensitive;
 
@@ -117,8 +119,9 @@ enum { XDS_FETCH_TIMEOUT_MS = 15000 };
 typedef int (*xds_dial_fn)(void *arg, struct str cluster, char *why, size_t why_len);
 
 struct xds_options {
-    struct str node;                           /* serialized envoy.config.core.v3.Node; copied */
-    size_t max_message;                        /* bytes of one response; 0: 256 MiB */
+    struct str node;          /* serialized envoy.config.core.v3.Node; copied */
+    const struct pb_opts *pb; /* how unknown fields of files are treated; NULL: as zeroed */
+    size_t max_message;       /* bytes of one response; 0: 256 MiB */
     const struct xds_transport_ops *transport; /* NULL: gRPC */
 };
 
