@@ -9,11 +9,10 @@ struct list {
     struct list *next, *prev;
 };
 
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-#define LIST_INIT(head)                                                                            \
-    {                                                                                              \
-        &(head), &(head)                                                                           \
-    }
+/* clang-format off */
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define LIST_INIT(head) {&(head), &(head)}
+/* clang-format on */
 #define LIST_FOREACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 /* LIST_FOREACH_SAFE allows removing `it` in the body. */
 #define LIST_FOREACH_SAFE(it, head)                                                                \

@@ -1,7 +1,7 @@
 /* HTTP header fields of one message: an ordered list, names in lower case, in an arena.
- * Pseudo-headers
- * (:method, :path, :authority, :scheme, :status) stand apart and are found under their names too,
- * so that matchers and format operators need no special case. One user at a time. */
+ * The pseudo-headers :method, :path, :authority, :scheme and :status stand apart and are found
+ * under their names too, so that matchers and format operators need no special case. One user at a
+ * time. */
 #pragma once
 
 #include "base/arena.h"
