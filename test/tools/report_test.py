@@ -1,5 +1,6 @@
 """tools/test-report and tools/run-unit lose no failure."""
 import os
+import signal
 import stat
 import subprocess
 
@@ -41,9 +42,33 @@ def test_bad_suite_fails_the_run(tmp_path, command, last, why):
 
 
 def test_hung_children_are_ended(tmp_path):
-    code, last, _ = run_report(tmp_path, [f"bad 1 (sleep 4; touch {tmp_path}/alive) & wait"])
+    code, last, _ = run_report(tmp_path, [f"bad 1 (sleep 3; touch {tmp_path}/alive) & wait"])
     assert (code, last) == (1, "0 passed, 1 failed")
-    subprocess.run(["sleep", "4"], check=True)
+    subprocess.run(["sleep", "3"], check=True)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_hung_unit_test_is_ended_with_its_suite(tmp_path):
+    """A unit test leads a process group of its own; the runner takes it along."""
+    hung = tmp_path / "hung_test"
+    hung.write_text(f"#!/bin/sh\nsleep 3\ntouch {tmp_path}/alive\n")
+    hung.chmod(0o755)
+    code, last, _ = run_report(tmp_path, [f"bad 1 {ROOT}/tools/run-unit {hung}"])
+    assert (code, last) == (1, "0 passed, 1 failed")
+    subprocess.run(["sleep", "3"], check=True)
+    assert not (tmp_path / "alive").exists()
+
+
+@pytest.mark.parametrize("signal_name", ["TERM", "INT"])
+def test_nothing_is_left_behind_when_ended(tmp_path, signal_name):
+    suites = tmp_path / "suites"
+    suites.write_text(f"slow 60 sleep 3; touch {tmp_path}/alive\n")
+    with subprocess.Popen([os.path.join(ROOT, "tools/test-report"), "--suites", suites, "--logs", tmp_path],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as proc:
+        subprocess.run(["sleep", "1"], check=True)
+        proc.send_signal(getattr(signal, "SIG" + signal_name))
+        assert proc.wait(20) != 0
+    subprocess.run(["sleep", "3"], check=True)
     assert not (tmp_path / "alive").exists()
 
 
