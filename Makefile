@@ -168,15 +168,19 @@ $$(patsubst test/unit/%.c,$(OUT)/unit/%,$$(UNIT_SRC_$(1))): $(OUT)/unit/%: $(OUT
 endef
 $(foreach l,$(LAYERS),$(eval $(call UNIT_RULES,$(l))))
 
-# --- fuzz targets: test/fuzz/X_fuzz.c, libFuzzer, linked with all layers -------------------------
+# --- fuzz targets: test/fuzz/X_fuzz.c, libFuzzer ---------------------------------------------------
+# Each says `covers: path`, and is linked with that path's layer and those below.
 FUZZ_SRC := $(wildcard test/fuzz/*_fuzz.c)
 FUZZ_BIN := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 FUZZ_SECONDS ?= 60
+fuzz_layer = $(lastword base $(filter $(shell sed -n 's,.*covers: *\([a-z-]*\)/.*,\1,p' $(1)),$(LAYERS)))
+define FUZZ_RULES
+$(OUT)/$(1): $(OUT)/obj/test/fuzz/$(1).o $(OUT)/libsupport.a $(call archives,$(2))
+	@echo "  LD    $$@"
+	$$(Q)$$(CC) $$(LDFLAGS) -fsanitize=fuzzer -o $$@ $$< $(OUT)/libsupport.a -Wl,--start-group $(call archives,$(2)) -Wl,--end-group $(call libs,$(2))
+endef
 ifeq ($(MODE),fuzz)
-$(FUZZ_BIN): $(OUT)/%: $(OUT)/obj/test/fuzz/%.o $(OUT)/libsupport.a $(call archives,proxy)
-	@echo "  LD    $@"
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(OUT)/libsupport.a -Wl,--start-group \
-	  $(call archives,proxy) -Wl,--end-group $(call libs,proxy)
+$(foreach f,$(FUZZ_SRC),$(eval $(call FUZZ_RULES,$(basename $(notdir $(f))),$(call fuzz_layer,$(f)))))
 endif
 
 # --- what people type -----------------------------------------------------------------------------
