@@ -138,9 +138,17 @@ unsigned loop_thread_index(const struct loop *l)
     return l->thread_index;
 }
 
+static _Thread_local unsigned this_thread;
+
 void loop_set_thread_index(struct loop *l, unsigned index)
 {
     l->thread_index = index;
+    this_thread = index;
+}
+
+unsigned loop_this_thread(void)
+{
+    return this_thread;
 }
 
 /* --- timers --- */

@@ -50,6 +50,10 @@ void loop_stop(struct loop *l);
 unsigned loop_thread_index(const struct loop *l);
 void loop_set_thread_index(struct loop *l, unsigned index);
 
+/* loop_this_thread is the index that the calling thread last gave to a loop of its own, 0 before:
+ * for code that counts and has no loop at hand. Any thread. */
+unsigned loop_this_thread(void);
+
 /* --- file descriptors ------------------------------------------------------------------- */
 
 enum { IO_READ = 1, IO_WRITE = 2, IO_CLOSED = 4 };
