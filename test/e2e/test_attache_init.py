@@ -172,10 +172,11 @@ def test_refuses_dns_capture_asked_for_by_environment():
 
 # --- in a network namespace -----------------------------------------------------------------------
 class Namespace:
-    """A network namespace of its own (in a user namespace when this is not root)."""
+    """A network namespace of its own; in a user namespace when this is not root, where the rules
+    need the proxy's user id, and so newuidmap and a range in /etc/subuid."""
 
     def __init__(self):
-        flags = ["-n"] if os.geteuid() == 0 else ["-Urn"]
+        flags = ["-n"] if os.geteuid() == 0 else ["-U", "--map-root-user", "--map-auto", "-n"]
         self.process = subprocess.Popen(
             ["unshare", *flags, "--kill-child", "--fork", "sh", "-c", "echo; exec sleep 600"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
