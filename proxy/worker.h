@@ -25,7 +25,7 @@ struct worker {
     struct worker_clusters *clusters;
     struct worker_listeners *listeners;
     struct list downstreams; /* struct downstream */
-    uint64_t num_downstreams;
+    uint64_t num_downstreams, next_connection;
     bool draining; /* connections are told to end */
     uint64_t drain_start_ms, drain_ms;
     bool drain_gradual;

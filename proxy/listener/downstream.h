@@ -37,6 +37,3 @@ void downstream_done(struct downstream *d);
 
 /* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */
 size_t downstream_buffer_limit(const struct downstream *d);
-
-/* downstream_stats_add counts bytes etc. in the listener's statistics. */
-enum downstream_stat { DOWNSTREAM_RX_BYTES, DOWNSTREAM_TX_BYTES };

@@ -33,7 +33,7 @@ struct compile_env {
 
 struct network_filter_ops {
     const char *name;     /* "envoy.filters.network.tcp_proxy" */
-    const char *type_url; /* of the configuration message */
+    const char *type_name; /* of the configuration message */
     /* compile makes the immutable configuration from the unpacked message; NULL after errors. Main.
      */
     void *(*compile)(const struct compile_env *env, const void *msg, struct errors *e);

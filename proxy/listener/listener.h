@@ -1,0 +1,94 @@
+/* Listener: what a Listener message was compiled to. Immutable, reference counted, pinned by its connections; freed on main.
+ * Sockets live apart, so that an update of the listener keeps them. */
+#pragma once
+
+#include "base/addr.h"
+#include "base/mailbox.h"
+#include "base/refcount.h"
+#include "base/stats.h"
+#include "proxy/network/network_filter.h"
+#include "tls/transport.h"
+
+#define LISTENER_STATS(X)                                                                          \
+    X(LISTENER_CX_TOTAL, "downstream_cx_total", COUNTER)                                           \
+    X(LISTENER_CX_ACTIVE, "downstream_cx_active", GAUGE)                                           \
+    X(LISTENER_CX_DESTROY, "downstream_cx_destroy", COUNTER)                                       \
+    X(LISTENER_CX_OVERFLOW, "downstream_cx_overflow", COUNTER)                                     \
+    X(LISTENER_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                    \
+    X(LISTENER_CX_HANDSHAKE_TIMEOUT, "downstream_cx_transport_socket_connect_timeout", COUNTER)    \
+    X(LISTENER_PRE_CX_ACTIVE, "downstream_pre_cx_active", GAUGE)                                   \
+    X(LISTENER_PRE_CX_TIMEOUT, "downstream_pre_cx_timeout", COUNTER)                               \
+    X(LISTENER_FILTER_ERROR, "downstream_listener_filter_error", COUNTER)                          \
+    X(LISTENER_FILTER_REMOTE_CLOSE, "downstream_listener_filter_remote_close", COUNTER)            \
+    X(LISTENER_NO_CHAIN, "no_filter_chain_match", COUNTER)                                         \
+    X(LISTENER_TLS_FOUND, "tls_inspector.tls_found", COUNTER)                                      \
+    X(LISTENER_TLS_NOT_FOUND, "tls_inspector.tls_not_found", COUNTER)                              \
+    X(LISTENER_ALPN_FOUND, "tls_inspector.alpn_found", COUNTER)                                    \
+    X(LISTENER_ALPN_NOT_FOUND, "tls_inspector.alpn_not_found", COUNTER)                            \
+    X(LISTENER_SNI_FOUND, "tls_inspector.sni_found", COUNTER)                                      \
+    X(LISTENER_SNI_NOT_FOUND, "tls_inspector.sni_not_found", COUNTER)
+
+enum { LISTENER_STATS(STATS_ENUM) LISTENER_NUM_STATS };
+
+struct chain_match;
+
+struct filter_chain {
+    struct str name;
+    struct transport_factory *transport; /* NULL: raw */
+    const struct network_filter_ops *filter;
+    void *filter_config;
+    uint64_t handshake_ms; /* transport_socket_connect_timeout */
+};
+
+/* A bound address: one socket a worker (SO_REUSEPORT), or one for all. Main. */
+struct listen_sockets {
+    struct refcount ref;
+    struct addr addr; /* with the port really bound */
+    int *fds;         /* by worker */
+    unsigned num;
+    bool shared;      /* all entries are the same socket */
+    bool listening;
+    int backlog;
+};
+
+struct listener {
+    struct refcount ref;
+    struct message free_msg;
+    struct server *server;
+    struct arena *arena;
+    struct str name;
+    struct addr addr; /* as configured */
+    struct listen_sockets *sockets; /* NULL: bind_to_port false */
+    bool bind_to_port, use_original_dst;
+    bool inbound, outbound;
+    bool transparent, reuse_port;
+    bool original_dst, tls_inspector, http_inspector; /* listener filters */
+    bool continue_on_timeout;
+    uint64_t filters_timeout_ms;
+    size_t buffer_limit;
+    int backlog;
+    uint32_t accepts_per_event;
+    struct filter_chain *chains;
+    size_t num_chains;
+    struct filter_chain *default_chain;
+    struct chain_match *match;
+    struct access_log **logs;
+    size_t num_logs;
+    struct stats_scope *stats; /* "listener.<address>." */
+};
+
+/* listener_compile compiles an unpacked Listener message; NULL after errors. One reference. Nothing is bound. Main. */
+struct listener *listener_compile(struct server *s, const struct compile_env *env, const void *msg, struct errors *e);
+
+/* listener_ref and listener_unref: any thread; the last one frees on main. */
+struct listener *listener_ref(struct listener *l);
+void listener_unref(struct listener *l);
+
+/* listener_ready: route tables and secrets of all chains are there. Main. */
+bool listener_ready(const struct listener *l);
+
+/* listen_sockets_open binds (without listening) a socket for each worker; NULL and an error in e if the address cannot be
+ * had. listen_sockets_listen starts to listen. Reference counted on main; the last unref closes. */
+struct listen_sockets *listen_sockets_open(const struct listener *l, unsigned num_workers, struct errors *e);
+bool listen_sockets_listen(struct listen_sockets *s);
+void listen_sockets_unref(struct listen_sockets *s);

@@ -1,0 +1,269 @@
+#include "api-protos/message.h"
+#include "api-protos/wkt.h"
+#include "envoy/config/accesslog/v3/accesslog.pb-c.h"
+#include "envoy/config/core/v3/address.pb-c.h"
+#include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/listener/v3/listener.pb-c.h"
+#include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb-c.h"
+#include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb-c.h"
+#include "proxy/listener/chain_match.h"
+#include "proxy/listener/listener.h"
+#include "proxy/observe/access_log.h"
+#include "proxy/server.h"
+#include "tls/transport_socket.h"
+
+typedef Envoy__Config__Listener__V3__Listener Listener;
+typedef Envoy__Config__Listener__V3__FilterChain FilterChain;
+
+enum {
+    DEFAULT_BUFFER_LIMIT = 32768, /* docs/differences.md */
+    DEFAULT_FILTERS_TIMEOUT_MS = 15000,
+    DEFAULT_HANDSHAKE_MS = 10000, /* docs/differences.md */
+    DEFAULT_BACKLOG = 4096,
+    DEFAULT_ACCEPTS = 16,
+};
+
+static const struct stats_def stat_defs[] = {LISTENER_STATS(STATS_DEF)};
+static struct stats_table stat_table = STATS_TABLE(stat_defs);
+
+/* --- addresses ------------------------------------------------------------------------------------------ */
+
+static void compile_address(const Listener *m, struct addr *out, struct errors *e)
+{
+    const Envoy__Config__Core__V3__Address *a = m->address;
+    size_t mark = errors_push(e, "address");
+    if (a && a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS) {
+        const Envoy__Config__Core__V3__SocketAddress *s = a->socket_address;
+        if (s->protocol != ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PROTOCOL__TCP)
+            errors_add(e, "socket_address.protocol", "UDP listeners are not supported");
+        if (s->port_value > 65535)
+            errors_add(e, "socket_address.port_value", "must be at most 65535");
+        else if (!addr_parse_ip(str_of(s->address), (uint16_t)s->port_value, out))
+            errors_add(e, "socket_address.address", "malformed IP address: %s", s->address);
+    } else if (a && a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE) {
+        if (!addr_parse_pipe(str_of(a->pipe->path), out))
+            errors_add(e, "pipe.path", "must be 1 to %d bytes", ADDR_PIPE_MAX);
+    } else {
+        errors_add(e, NULL, "a socket address or a pipe is required");
+    }
+    errors_pop(e, mark);
+}
+
+/* --- listener filters ------------------------------------------------------------------------------------- */
+
+static void compile_listener_filter(struct listener *l, const struct compile_env *env,
+                                    const Envoy__Config__Listener__V3__ListenerFilter *f, struct errors *e)
+{
+    struct pb_any any;
+    enum pb_any_status st = pb_any_unpack(f->typed_config, l->arena, e, env->pb, &any);
+    if (f->filter_disabled)
+        errors_add(e, "filter_disabled", "is not supported");
+    if (st == PB_ANY_INVALID)
+        return;
+    bool named = st == PB_ANY_EMPTY;
+    if (any.type == &envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor ||
+        (named && strcmp(f->name, "envoy.filters.listener.original_dst") == 0))
+        l->original_dst = true;
+    else if (any.type == &envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor ||
+             (named && strcmp(f->name, "envoy.filters.listener.tls_inspector") == 0))
+        l->tls_inspector = true;
+    else
+        errors_add(e, NULL, "listener filter '%s' (%.*s) is not supported", f->name, STR_ARG(any.type_name));
+}
+
+/* --- filter chains ------------------------------------------------------------------------------------------ */
+
+static void compile_filter(struct listener *l, const struct compile_env *env, const FilterChain *m,
+                           struct filter_chain *c, struct errors *e)
+{
+    if (m->n_filters != 1) {
+        errors_add(e, "filters", "exactly one network filter is supported, a terminal one; there are %zu", m->n_filters);
+        return;
+    }
+    const Envoy__Config__Listener__V3__Filter *f = m->filters[0];
+    size_t mark = errors_push_index(e, "filters", 0);
+    size_t inner = errors_push(e, "typed_config");
+    struct pb_any any;
+    enum pb_any_status st = pb_any_unpack(f->typed_config, l->arena, e, env->pb, &any);
+    const struct network_filter_ops *ops = NULL;
+    if (st == PB_ANY_OK)
+        ops = network_filter_find(any.type_name);
+    if (!ops && st != PB_ANY_INVALID)
+        errors_add(e, NULL, "network filter '%s' (%.*s) is not supported", f->name, STR_ARG(any.type_name));
+    c->filter = ops;
+    if (ops)
+        c->filter_config = ops->compile(env, any.message, e);
+    errors_pop(e, inner);
+    errors_pop(e, mark);
+}
+
+static void on_secret_ready(void *arg)
+{
+    struct server *s = arg;
+    listeners_recheck(s->listeners);
+}
+
+static void compile_chain(struct listener *l, const struct compile_env *env, const FilterChain *m,
+                          struct filter_chain *c, struct errors *e)
+{
+    c->name = arena_str(l->arena, str_of(m->name));
+    c->handshake_ms = wkt_duration_ms(m->transport_socket_connect_timeout, DEFAULT_HANDSHAKE_MS, e,
+                                      "transport_socket_connect_timeout");
+    size_t mark = errors_push(e, "transport_socket");
+    struct transport_socket_env tls = {
+        .store = env->tls,
+        .pb = env->pb,
+        .validate = env->validate,
+        .stats_prefix = l->stats,
+        .on_ready = on_secret_ready,
+        .arg = l->server,
+    };
+    c->transport = transport_socket_compile_downstream(m->transport_socket, &tls, e);
+    errors_pop(e, mark);
+    compile_filter(l, env, m, c, e);
+}
+
+static void compile_chains(struct listener *l, const struct compile_env *env, const Listener *m, struct errors *e)
+{
+    l->num_chains = m->n_filter_chains;
+    l->chains = arena_zalloc(l->arena, (m->n_filter_chains + 1) * sizeof(*l->chains));
+    const void **matches = arena_zalloc(l->arena, (m->n_filter_chains + 1) * sizeof(*matches));
+    for (size_t i = 0; i < m->n_filter_chains; i++) {
+        size_t mark = errors_push_index(e, "filter_chains", i);
+        compile_chain(l, env, m->filter_chains[i], &l->chains[i], e);
+        matches[i] = m->filter_chains[i]->filter_chain_match;
+        errors_pop(e, mark);
+    }
+    l->match = chain_match_compile(l->arena, matches, m->n_filter_chains, e);
+    if (m->default_filter_chain) {
+        size_t mark = errors_push(e, "default_filter_chain");
+        l->default_chain = ARENA_NEW(l->arena, struct filter_chain);
+        compile_chain(l, env, m->default_filter_chain, l->default_chain, e);
+        errors_pop(e, mark);
+    }
+    if (!m->n_filter_chains && !m->default_filter_chain)
+        errors_add(e, "filter_chains", "no filter chains specified");
+}
+
+/* --- the whole ------------------------------------------------------------------------------------------------- */
+
+static void make_stats(struct listener *l, const struct compile_env *env, const Listener *m)
+{
+    char text[ADDR_TEXT_MAX];
+    struct str label = m->stat_prefix[0] ? str_of(m->stat_prefix) : addr_format(&l->addr, text);
+    struct stats_part parts[] = {{STR("listener"), NULL}, {label, "envoy_listener_address"}};
+    if (!env->validate)
+        l->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
+}
+
+static void compile_scalars(struct listener *l, const Listener *m, struct errors *e)
+{
+    l->bind_to_port = wkt_bool(m->bind_to_port, true);
+    l->use_original_dst = wkt_bool(m->use_original_dst, false);
+    l->inbound = m->traffic_direction == ENVOY__CONFIG__CORE__V3__TRAFFIC_DIRECTION__INBOUND;
+    l->outbound = m->traffic_direction == ENVOY__CONFIG__CORE__V3__TRAFFIC_DIRECTION__OUTBOUND;
+    l->transparent = wkt_bool(m->transparent, false);
+    l->reuse_port = wkt_bool(m->enable_reuse_port, true);
+    l->continue_on_timeout = m->continue_on_listener_filters_timeout;
+    l->filters_timeout_ms = wkt_duration_ms(m->listener_filters_timeout, DEFAULT_FILTERS_TIMEOUT_MS, e,
+                                            "listener_filters_timeout");
+    l->buffer_limit = wkt_u32(m->per_connection_buffer_limit_bytes, DEFAULT_BUFFER_LIMIT);
+    l->backlog = (int)(wkt_u32(m->tcp_backlog_size, DEFAULT_BACKLOG) & INT32_MAX);
+    l->accepts_per_event = wkt_u32(m->max_connections_to_accept_per_socket_event, DEFAULT_ACCEPTS);
+}
+
+static void compile_logs(struct listener *l, const struct compile_env *env, const Listener *m, struct errors *e)
+{
+    l->logs = arena_zalloc(l->arena, (m->n_access_log + 1) * sizeof(*l->logs));
+    for (size_t i = 0; i < m->n_access_log; i++) {
+        size_t mark = errors_push_index(e, "access_log", i);
+        struct access_log *log = access_log_compile(l->arena, m->access_log[i], env->files, e);
+        if (log)
+            l->logs[l->num_logs++] = log;
+        errors_pop(e, mark);
+    }
+}
+
+static void chain_free(struct filter_chain *c)
+{
+    if (c->filter_config)
+        c->filter->free(c->filter_config);
+    transport_factory_unref(c->transport);
+}
+
+static void run_free(void *arg)
+{
+    struct listener *l = arg;
+    for (size_t i = 0; i < l->num_chains; i++)
+        chain_free(&l->chains[i]);
+    if (l->default_chain)
+        chain_free(l->default_chain);
+    for (size_t i = 0; i < l->num_logs; i++)
+        access_log_release(l->logs[i]);
+    listen_sockets_unref(l->sockets);
+    stats_scope_free(&l->stats);
+    struct arena *a = l->arena;
+    arena_free(&a);
+}
+
+struct listener *listener_ref(struct listener *l)
+{
+    if (l)
+        refcount_inc(&l->ref);
+    return l;
+}
+
+void listener_unref(struct listener *l)
+{
+    if (!l || !refcount_dec(&l->ref))
+        return;
+    l->free_msg = (struct message){.deliver = run_free, .arg = l};
+    mailbox_send(&l->server->box, &l->free_msg);
+}
+
+struct listener *listener_compile(struct server *s, const struct compile_env *env, const void *msg, struct errors *e)
+{
+    const Listener *m = msg;
+    size_t before = e->num_errors;
+    struct arena *a = arena_new(4096);
+    struct listener *l = ARENA_NEW(a, struct listener);
+    struct compile_env own = *env;
+    refcount_init(&l->ref);
+    l->arena = a;
+    l->server = s;
+    l->name = arena_str(a, str_of(m->name));
+    compile_address(m, &l->addr, e);
+    compile_scalars(l, m, e);
+    make_stats(l, env, m);
+    own.listener_name = l->name;
+    own.inbound = l->inbound;
+    own.outbound = l->outbound;
+    for (size_t i = 0; i < m->n_listener_filters; i++) {
+        size_t mark = errors_push_index(e, "listener_filters", i);
+        compile_listener_filter(l, &own, m->listener_filters[i], e);
+        errors_pop(e, mark);
+    }
+    compile_logs(l, &own, m, e);
+    compile_chains(l, &own, m, e);
+    if (e->num_errors > before) {
+        run_free(l);
+        return NULL;
+    }
+    return l;
+}
+
+static bool chain_ready(const struct filter_chain *c)
+{
+    if (c->transport && !c->transport->ops->ready(c->transport))
+        return false;
+    return !c->filter->ready || c->filter->ready(c->filter_config);
+}
+
+bool listener_ready(const struct listener *l)
+{
+    for (size_t i = 0; i < l->num_chains; i++) {
+        if (!chain_ready(&l->chains[i]))
+            return false;
+    }
+    return !l->default_chain || chain_ready(l->default_chain);
+}
