@@ -2,8 +2,9 @@
  * (named: breakers, outlier state, statistics) and each worker's own view (pools, balancer), made
  * on first use.
  *
- * Main: struct clusters accepts Cluster and ClusterLoadAssignment resources, warms and publishes
- * them. Worker: struct worker_clusters finds a cluster by name. Threads meet by mailbox only. */
+ * Main: struct clusters (clusters.h) accepts Cluster and ClusterLoadAssignment resources, warms and
+ * publishes them. Worker: struct worker_clusters finds a cluster by name. Threads meet by mailbox
+ * only. */
 #pragma once
 
 #include "base/addr.h"
@@ -12,65 +13,110 @@
 #include "base/mailbox.h"
 #include "base/stats.h"
 #include "cluster/circuit.h"
+#include "cluster/cluster_stats.h"
 #include "cluster/host.h"
 #include "tls/transport.h"
 
 enum cluster_type { CLUSTER_STATIC, CLUSTER_EDS, CLUSTER_ORIGINAL_DST };
 enum lb_policy { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RANDOM, LB_CLUSTER_PROVIDED };
 
+/* What HTTP speaks to the hosts (HttpProtocolOptions). */
+enum upstream_http {
+    UPSTREAM_HTTP1,
+    UPSTREAM_HTTP2,      /* explicit_http_config.http2_protocol_options */
+    UPSTREAM_DOWNSTREAM, /* use_downstream_protocol_config: what the client speaks, HTTP/1 for now
+                          */
+};
+
 /* What a Cluster message was compiled to. Immutable; reference counted; freed on main. */
 struct cluster_config {
-    struct refcount ref;
+    struct reclaim reclaim;
+    struct arena arena;
     struct str name;
-    struct str stat_name; /* alt_stat_name without its trailing delimiter handling, or name */
+    struct str stat_name; /* alt_stat_name, or name */
     enum cluster_type type;
     enum lb_policy lb_policy;
     uint64_t connect_timeout_ms;
-    uint64_t idle_timeout_ms; /* of pooled connections; default 1 h, 0 none */
-    uint64_t max_connection_duration_ms;
+    uint64_t idle_timeout_ms;             /* of pooled connections; default 1 h, 0 none */
+    uint64_t max_connection_duration_ms;  /* 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
     size_t buffer_limit;
     bool has_bind;
     struct addr bind; /* upstream_bind_config.source_address */
     bool keepalive;
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes;
-    bool use_http_header; /* original_dst_lb_config */
-    uint32_t upstream_port_override;
+    bool use_http_header;            /* original_dst_lb_config */
+    struct str http_header_name;     /* lower case; "x-envoy-original-dst-host" by default */
+    uint32_t upstream_port_override; /* 0: none */
     uint64_t cleanup_interval_ms;
     uint32_t healthy_panic_per_cent;
+    bool locality_weighted;
+    bool close_on_host_set_change;
+    bool close_on_health_failure;
     uint32_t choice_count;
-    bool http2; /* explicit_http_config.http2_protocol_options; refused until it is implemented */
-    struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches */
+    enum upstream_http http;
+    bool http2; /* http is UPSTREAM_HTTP2: for the control plane's own stream only, HTTP refuses it
+                 */
+    struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;
+                                              NULL entries are raw_buffer */
     uint32_t num_transports;
-    struct circuit_limits limits[2]; /* by enum priority */
-    struct outlier_config *outlier;  /* NULL: none */
-    uint64_t connection_hash; /* of what a live connection depends on: pools survive an update
-                                 that leaves it as it was */
+    const struct transport_match *matches; /* num_transports - 1 */
+    struct circuit_limits limits[2];       /* by enum priority */
+    struct outlier_config *outlier;        /* NULL: none */
+    uint64_t connection_hash; /* of what a live connection depends on: pools survive an update that
+                                 leaves it as it was */
+    struct load_assignment *assignment; /* STATIC: the inline one; else NULL */
+    const struct xds_source *eds;       /* EDS: where from */
+    struct str eds_name;                /* EDS: service_name, or name */
 };
 
-struct clusters;        /* main */
-struct worker_clusters; /* one a worker */
+/* cluster_config_ref and cluster_config_unref: any thread; NULL is fine. Who keeps config beyond
+ * the present event needs a reference: an update replaces cluster->config between two events. */
+struct cluster_config *cluster_config_ref(struct cluster_config *c);
+void cluster_config_unref(struct cluster_config *c);
+
+struct cluster_state; /* main and shared */
+struct cluster_node;  /* what is published: configuration, hosts, state */
+struct cluster_table; /* all of them */
+struct clusters;      /* main */
+struct worker_clusters;
 
 /* One worker's view of one cluster. Held (cluster_hold) by streams, pool waiters and retries; a
  * removed cluster lives until the last one lets go. */
 struct cluster {
     uint32_t magic;
     struct worker_clusters *owner;
+    struct loop *loop;
+    unsigned thread; /* index of this worker in stats */
     const struct cluster_config *config;
     struct host_set *hosts;
     struct circuit *circuit;   /* shared by the workers, both priorities */
-    struct stats_scope *stats; /* "cluster.<name>." */
+    struct stats_scope *stats; /* "cluster.<name>.", cluster_stats.h */
     struct lb *lb;
     struct pools *pools;
+    struct original_dst *original_dst; /* CLUSTER_ORIGINAL_DST only */
     uint32_t holds;
     bool removed;
+    struct cluster_node *node; /* referenced: what config, hosts, circuit and stats belong to */
+    struct cluster *next;      /* same bucket of the owner */
+    struct list link;          /* among the owner's removed ones */
+    struct task free_task;
 };
 
+/* worker_clusters_new makes the clusters of one worker, empty until clusters_attach. The box is the
+ * worker's own; both pointers are borrowed. Before or on the worker's thread. */
+struct worker_clusters *worker_clusters_new(struct loop *l, struct mailbox *box);
+
+/* worker_clusters_free closes every connection, fails nothing and frees; sets *w to NULL. After
+ * clusters_detach on main and mailbox_cleanup of the box, when no stream lives any more. Worker. */
+void worker_clusters_free(struct worker_clusters **w);
+
 /* worker_clusters_find returns the worker's cluster of that name, made from the published
- * configuration on first use, or NULL: unknown (flag NC). Not held. */
+ * configuration on first use, or NULL: unknown or not yet warm (flag NC). Not held. */
 struct cluster *worker_clusters_find(struct worker_clusters *w, struct str name);
 
-/* cluster_hold and cluster_release: while a request, a waiter or a retry needs it. */
+/* cluster_hold and cluster_release: while a request, a waiter or a retry needs it. The memory of a
+ * removed one goes at the end of the iteration in which the last hold is released. */
 void cluster_hold(struct cluster *c);
 void cluster_release(struct cluster *c);
 
@@ -83,13 +129,18 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     unsigned max_tries; /* host_selection_retry_max_attempts + 1 */
 };
 
-/* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH).
- * For ORIGINAL_DST the host is made on the fly; an address that would come straight back to a
- * listener of this process is refused (loop guard). */
+/* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH;
+ * counted as upstream_cx_none_healthy). For ORIGINAL_DST the host is made on the fly; an address
+ * that would come straight back to a listener of this process is refused (loop guard). */
 struct host *cluster_pick(struct cluster *c, const struct lb_request *rq);
 
-/* cluster_count_response feeds outlier detection and the host's counters with the outcome of a try:
- * an HTTP status, or 0 with `local` set for connect failure, timeout, reset. */
+/* cluster_drops rolls the dice of the assignment's drop_overloads: true if this request is to be
+ * answered 503 with flag DO instead of being sent. Counted. Ask once a request, before the first
+ * cluster_pick. */
+bool cluster_drops(struct cluster *c);
+
+/* cluster_count_outcome feeds outlier detection and the host's counters (rq_success, rq_error,
+ * rq_timeout) with the outcome of a try. `status` with OUTCOME_STATUS only. */
 enum host_outcome {
     OUTCOME_STATUS,         /* status holds the HTTP status */
     OUTCOME_CONNECT_FAILED, /* local origin */
@@ -99,3 +150,15 @@ enum host_outcome {
     OUTCOME_TCP_OK,
 };
 void cluster_count_outcome(struct cluster *c, struct host *h, enum host_outcome o, unsigned status);
+
+/* cluster_retry_take asks the breaker for one more retry at a time (max_retries or retry_budget):
+ * false: refused (upstream_rq_retry_overflow is the caller's to count). Each true needs one
+ * cluster_retry_give when the retried try is over. */
+static inline bool cluster_retry_take(struct cluster *c, enum priority p)
+{
+    return circuit_take(c->circuit, p, CIRCUIT_RETRIES);
+}
+static inline void cluster_retry_give(struct cluster *c, enum priority p)
+{
+    circuit_give(c->circuit, p, CIRCUIT_RETRIES);
+}

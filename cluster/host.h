@@ -1,15 +1,18 @@
 /* Host: one upstream endpoint of a cluster, matched by address across updates so that it keeps its
- * state. Created and freed on main; counted references from host sets, pools and requests; the
- * mutable fields are relaxed atomics on lines of their own, shared by all workers. */
+ * state. Made on main (those of ORIGINAL_DST by a worker) and freed there; counted references from
+ * host sets, pools and requests; the mutable fields are relaxed atomics on lines of their own,
+ * shared by all workers.
+ *
+ * Host set: the immutable list of a cluster's hosts with what the balancers look at, built by main
+ * for every change of membership, weight or health and published as a whole. */
 #pragma once
 
 #include "base/addr.h"
-#include "base/refcount.h"
-#include "base/str.h"
+#include "base/arena.h"
+#include "cluster/reclaim.h"
 #include <stdatomic.h>
-#include <stdint.h>
 
-struct pb_struct; /* metadata, see host.c */
+struct cluster_state;
 
 enum { /* why a host is not healthy; several may hold */
        HOST_FAILED_ACTIVE_HC = 1,
@@ -18,39 +21,138 @@ enum { /* why a host is not healthy; several may hold */
        HOST_DEGRADED_EDS = 8,
 };
 
+enum { HOST_UNHEALTHY = HOST_FAILED_ACTIVE_HC | HOST_FAILED_OUTLIER | HOST_FAILED_EDS };
+
+struct host_info { /* what a host is; views are copied by host_new */
+    struct addr addr;
+    struct str hostname;
+    struct str region, zone, sub_zone;
+    uint32_t transport_index; /* which transport_socket_match applies; see cluster.h */
+};
+
+struct outlier_host {    /* main thread, but for `reported` and `message` */
+    struct list link;    /* of those that are or were ejected lately */
+    uint64_t ejected_ms; /* when it was ejected last */
+    uint64_t jitter_ms;  /* of the present ejection */
+    uint32_t count;      /* of base_ejection_time; shrinks again while it behaves */
+    bool ejected;
+    _Atomic uint32_t reported; /* bit per outlier_kind: on its way to main */
+    struct message message;
+};
+
 struct host {
-    struct refcount ref;
+    struct reclaim reclaim;
     struct addr addr;
     struct str address_text; /* "10.0.0.1:80", as %UPSTREAM_HOST% */
     struct str hostname;
     struct str region, zone, sub_zone;
-    uint32_t weight, priority;
-    uint32_t transport_index; /* which transport_socket_match applies; see cluster.h */
-    struct outlier_host *outlier;
+    uint32_t transport_index;
+    char *text;                  /* backs the views */
+    struct cluster_state *state; /* whose host it is; valid on main while the host is not removed */
+    struct outlier_host outlier;
 
-    _Alignas(64) _Atomic uint32_t health; /* HOST_* set; 0 healthy */
-    _Atomic uint32_t cx_active, rq_active;
+    /* main thread only: the balancers look at the host set's copies */
+    uint32_t weight, priority;
+    uint32_t eds_health; /* envoy.config.core.v3.HealthStatus, as sent */
+    uint32_t mark;       /* scratch of load_assignment.c */
+
+    char apart[64];          /* what workers write is on cache lines of its own */
+    _Atomic uint32_t health; /* HOST_* set; 0 healthy */
+    _Atomic bool removed;    /* no longer a member: pools close what is idle */
+    _Atomic uint32_t cx_active, rq_active, rq_pending_active;
     _Atomic uint64_t cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     _Atomic uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
 };
 
-/* host_ref and host_unref: any thread. The last unref frees through main. */
+/* host_new makes a host with one reference, the caller's. home NULL: freed by who lets go last. */
+struct host *host_new(const struct reclaim_home *home, const struct host_info *info) WARN_UNUSED;
+
+/* host_ref and host_unref: any thread. The last unref frees through main; NULL is fine. */
 struct host *host_ref(struct host *h);
 void host_unref(struct host *h);
+
+/* host_is says whether the host was made from equal info, so that it can stay. */
+bool host_is(const struct host *h, const struct host_info *info);
+
+/* host_set_flag and host_clear_flag change one HOST_* flag; true if that changed the host. Main
+ * thread; the host set must be built again to make it count. */
+bool host_set_flag(struct host *h, uint32_t flag);
+bool host_clear_flag(struct host *h, uint32_t flag);
 
 /* host_healthy says whether the balancer may prefer it. Any thread. */
 static inline bool host_healthy(const struct host *h)
 {
-    return (atomic_load_explicit(&h->health, memory_order_relaxed) &
-            (HOST_FAILED_ACTIVE_HC | HOST_FAILED_OUTLIER | HOST_FAILED_EDS)) == 0;
+    return (atomic_load_explicit(&h->health, memory_order_relaxed) & HOST_UNHEALTHY) == 0;
 }
 
-/* An immutable list of hosts by priority, published as a whole. Reference counted. */
-struct host_set {
-    struct refcount ref;
-    struct host **hosts; /* all, priority by priority */
-    uint32_t num_hosts;
-    uint32_t *priority_start; /* num_priorities + 1 offsets into hosts */
-    uint32_t num_priorities;
-    uint32_t overprovisioning; /* per cent, 140 by default */
+/* --- host sets ----------------------------------------------------------------------------- */
+
+enum host_list_kind { HOSTS_ALL, HOSTS_HEALTHY, HOSTS_DEGRADED, NUM_HOST_LISTS };
+
+/* Hosts to pick from. Its id is dense over the set: balancers keep state a list. */
+struct host_list {
+    struct host **hosts;
+    const uint32_t *weights; /* NULL: all equal */
+    uint32_t num;
+    uint32_t id;
 };
+
+struct host_locality { /* only with locality weights */
+    uint32_t weight;
+    double effective[NUM_HOST_LISTS]; /* weight times availability; [HOSTS_ALL] unused */
+    struct host_list lists[NUM_HOST_LISTS];
+};
+
+struct host_priority {
+    struct host_list lists[NUM_HOST_LISTS];
+    struct host_locality *localities; /* NULL: the lists are not divided */
+    uint32_t num_localities;
+    uint8_t load[NUM_HOST_LISTS]; /* per cent of the requests that its healthy and its degraded
+                                     hosts get; [HOSTS_ALL] unused */
+    bool panic;                   /* too few healthy: all hosts are used */
+};
+
+struct host_set {
+    struct reclaim reclaim;
+    struct host **hosts; /* all, priority by priority; referenced */
+    uint32_t num_hosts;
+    uint32_t *priority_start;  /* num_priorities + 1 offsets into hosts */
+    uint32_t num_priorities;   /* at least 1 */
+    uint32_t overprovisioning; /* per cent, 140 by default */
+    struct host_priority *priorities;
+    uint32_t num_lists;
+    uint32_t num_healthy, num_degraded;
+    uint32_t max_weight;
+    uint32_t membership; /* another number, other members */
+    uint32_t drop_ppm;   /* drop_overloads: so many requests in a million are refused */
+    struct arena arena;
+};
+
+/* What a host set is made from: hosts in groups of one priority and locality. Borrowed. */
+struct host_group {
+    uint32_t priority;
+    uint32_t locality_weight; /* 0: none */
+    struct host **hosts;
+    uint32_t num_hosts;
+};
+
+struct host_set_spec {
+    const struct host_group *groups; /* in order of priority */
+    uint32_t num_groups;
+    uint32_t overprovisioning; /* 0: 140 */
+    uint32_t panic_per_cent;   /* below so many healthy per cent all hosts are used; 0 never */
+    bool locality_weighted;
+    uint32_t membership;
+    uint32_t drop_ppm;
+};
+
+enum { HOST_OVERPROVISIONING = 140, HOST_PRIORITY_MAX = 128 };
+
+/* host_set_new builds a set with one reference, the caller's, from the hosts' weights and their
+ * health as it is now; it references the hosts. Main thread. */
+struct host_set *host_set_new(const struct reclaim_home *home,
+                              const struct host_set_spec *spec) WARN_UNUSED;
+
+/* host_set_ref and host_set_unref: any thread; NULL is fine. */
+struct host_set *host_set_ref(struct host_set *s);
+void host_set_unref(struct host_set *s);

@@ -11,27 +11,32 @@
 enum pool_result {
     POOL_READY,
     POOL_OVERFLOW,        /* a circuit breaker: flag UO */
-    POOL_CONNECT_FAILED,  /* UF; detail: delayed_connect_error:_111 or the transport's failure */
-    POOL_CONNECT_TIMEOUT, /* UF; detail: connection timeout */
+    POOL_CONNECT_FAILED,  /* UF; detail: "delayed connect error: Connection refused" or the
+                             transport's failure */
+    POOL_CONNECT_TIMEOUT, /* UF; detail: "connection timeout" */
 };
 
+struct pool;
 struct pool_conn;
 
 /* pool_slot_cb: with POOL_READY the caller owns one slot on pc until pool_release; otherwise pc is
- * NULL and detail says why (borrowed for the call). */
+ * NULL and detail says why (borrowed for the call). The cluster given to pool_acquire and the host
+ * of the connection live as long as the slot. */
 typedef void (*pool_slot_cb)(void *arg, struct pool_conn *pc, enum pool_result r,
                              struct str detail);
 
 /* A protocol on a pooled connection. */
 struct pool_protocol {
-    const char *name; /* "http1", "tcp"; part of the pool's key */
+    const char *name; /* "http1", "tcp" */
+    uint32_t stat;    /* CLUSTER_UPSTREAM_CX_HTTP1_TOTAL, ...; 0: none */
     /* client_new: the connection is ready; returns the protocol's own state for it. From now on the
-     * connection's callbacks are the client's (conn_set_owner) while slots are in use; the pool
-     * takes them back when the last slot is released. NULL for tcp: the slot's user sets them
-     * itself. */
+     * connection's callbacks are the client's (conn_set_owner, called by client_new) while slots
+     * are in use. The pool takes them back when the last slot is released, and restores the
+     * client's just before the next slot is handed over. NULL for tcp: the slot's user sets them
+     * itself, in its pool_slot_cb. */
     void *(*client_new)(struct pool_conn *pc);
     void (*client_free)(void *client);
-    /* streams_allowed: how many slots the connection has in all; 1 for HTTP/1 and TCP. */
+    /* streams_allowed: how many slots the connection has in all; NULL: 1, as for HTTP/1 and TCP. */
     uint32_t (*streams_allowed)(void *client);
 };
 
@@ -41,6 +46,7 @@ struct pool_conn {
     uint32_t magic;
     struct conn conn;
     struct pool *pool;
+    const struct pool_protocol *proto;
     struct host *host;       /* referenced */
     struct cluster *cluster; /* held */
     void *client;
@@ -49,7 +55,15 @@ struct pool_conn {
     struct list link;
     struct timer idle, age;
     uint8_t state;
-    bool draining;
+    bool draining;  /* gets no more slots; closed with its last one. A client may set it (GOAWAY) */
+    bool immediate; /* connecting failed inside the call */
+    uint8_t priority;                  /* whose breaker it is counted in */
+    const struct conn_ops *client_ops; /* kept while the pool has the callbacks */
+    void *client_owner;
+    uint64_t started_us;
+    uint64_t counted_in, counted_out;       /* of bytes_read and bytes_written, in the stats */
+    size_t counted_in_len, counted_out_len; /* of what is buffered */
+    struct task free_task;
 };
 
 /* Embedded in the asker, zeroed before first use. */
@@ -57,12 +71,14 @@ struct pool_request {
     struct list link;
     struct pool *pool;
     struct pool_conn *ready; /* slot that will be handed over */
+    struct cluster *cluster; /* held until cb ran or pool_cancel */
     struct task task;
     pool_slot_cb cb;
     void *arg;
     enum priority priority;
     enum pool_result result;
     uint64_t asked_us;
+    char detail[128];
 };
 
 struct pool_options { /* what else keys a pool; borrowed for the call */
@@ -71,20 +87,27 @@ struct pool_options { /* what else keys a pool; borrowed for the call */
 };
 
 /* pool_acquire asks for one slot on a connection to h (referenced by the pool as long as it needs
- * it). cb runs exactly once unless pool_cancel is called first. Counts rq_pending_* and, when the
- * slot is given, upstream_rq_total/active of cluster and host; a slot counts against the breaker's
- * requests. */
+ * it). cb runs exactly once unless pool_cancel is called first. Counts upstream_rq_pending_* and,
+ * when the slot is given, upstream_rq_total and _active of cluster and host; a slot counts against
+ * the breaker's requests. opts may be NULL. */
 void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol *proto,
                   const struct pool_options *opts, enum priority p, struct pool_request *rq,
                   pool_slot_cb cb, void *arg);
 
-/* pool_cancel withdraws a request whose callback has not run. Safe on a zeroed or finished one. */
+/* pool_cancel withdraws a request whose callback has not run; the connection that was begun for it
+ * serves the next one. Safe on a zeroed or finished one. */
 void pool_cancel(struct pool_request *rq);
 
 /* pool_release gives a slot back. `reusable`: the connection is in a state in which another request
- * may follow; otherwise it is closed (after conn_close by the user, or by the pool). Call it also
- * for a connection that was closed: on_closed of the user must end in pool_release(pc, false). */
+ * may follow; otherwise it is closed: what the user has begun with conn_close goes on, else at
+ * once. Call it also for a connection that was closed: on_closed of the user must end in
+ * pool_release(pc, false). The callbacks are the pool's again afterwards; the user does not touch
+ * pc any more. */
 void pool_release(struct pool_conn *pc, bool reusable);
+
+/* pool_conn_count brings the byte counters of the cluster up to date with the connection; the pool
+ * does so with every slot that is given or released. For users that stay long: after reads. */
+void pool_conn_count(struct pool_conn *pc);
 
 /* pool_conn_of returns the pool connection around a conn. */
 static inline struct pool_conn *pool_conn_of(struct conn *c)

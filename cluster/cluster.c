@@ -1,0 +1,59 @@
+#include "cluster/cluster.h"
+
+#include "base/random.h"
+#include "cluster/lb.h"
+#include "cluster/original_dst.h"
+#include "cluster/outlier.h"
+
+enum { MILLION = 1000000 };
+
+struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
+{
+    struct lb_choice choice = {0};
+
+    if (c->original_dst) {
+        choice.host = original_dst_pick(c->original_dst, rq);
+    } else {
+        choice = lb_pick(c->lb, rq);
+        if (choice.panic)
+            stats_inc(c->stats, c->thread, CLUSTER_LB_HEALTHY_PANIC);
+    }
+    if (!choice.host)
+        stats_inc(c->stats, c->thread, CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
+    return host_ref(choice.host);
+}
+
+bool cluster_drops(struct cluster *c)
+{
+    if (c->hosts->drop_ppm == 0 || random_below(MILLION) >= c->hosts->drop_ppm)
+        return false;
+    stats_inc(c->stats, c->thread, CLUSTER_UPSTREAM_RQ_DROP_OVERLOAD);
+    return true;
+}
+
+static void add_one(_Atomic uint64_t *n)
+{
+    atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
+}
+
+void cluster_count_outcome(struct cluster *c, struct host *h, enum host_outcome o, unsigned status)
+{
+    switch (o) {
+    case OUTCOME_STATUS:
+        add_one(status >= 500 ? &h->rq_error : &h->rq_success);
+        break;
+    case OUTCOME_TIMEOUT:
+        add_one(&h->rq_timeout);
+        add_one(&h->rq_error);
+        break;
+    case OUTCOME_CONNECT_FAILED:
+    case OUTCOME_CONNECT_TIMEOUT:
+    case OUTCOME_RESET:
+        add_one(&h->rq_error);
+        break;
+    case OUTCOME_TCP_OK:
+        break;
+    }
+    if (c->config->outlier)
+        outlier_report(c->config->outlier, h, o, status);
+}

@@ -1,0 +1,73 @@
+#include "cluster/host.h"
+
+#include "base/alloc.h"
+
+static struct str keep(char **at, struct str s)
+{
+    struct str copy = {*at, s.len};
+    if (s.len)
+        memcpy(*at, s.p, s.len);
+    *at += s.len;
+    return copy;
+}
+
+static void host_free(void *arg)
+{
+    struct host *h = arg;
+    mem_free(h->text);
+    mem_free(h);
+}
+
+struct host *host_new(const struct reclaim_home *home, const struct host_info *info)
+{
+    char text[ADDR_TEXT_MAX];
+    struct str address = addr_format(&info->addr, text);
+    struct host *h = NEW(struct host);
+    char *at;
+
+    reclaim_init(&h->reclaim, home, host_free, h);
+    h->addr = info->addr;
+    h->text = mem_alloc(address.len + info->hostname.len + info->region.len + info->zone.len +
+                        info->sub_zone.len);
+    at = h->text;
+    h->address_text = keep(&at, address);
+    h->hostname = keep(&at, info->hostname);
+    h->region = keep(&at, info->region);
+    h->zone = keep(&at, info->zone);
+    h->sub_zone = keep(&at, info->sub_zone);
+    h->transport_index = info->transport_index;
+    h->weight = 1;
+    return h;
+}
+
+struct host *host_ref(struct host *h)
+{
+    if (h)
+        reclaim_ref(&h->reclaim);
+    return h;
+}
+
+void host_unref(struct host *h)
+{
+    if (h)
+        reclaim_unref(&h->reclaim);
+}
+
+bool host_is(const struct host *h, const struct host_info *info)
+{
+    return addr_eq(&h->addr, &info->addr) && h->transport_index == info->transport_index &&
+           str_eq(h->hostname, info->hostname) && str_eq(h->region, info->region) &&
+           str_eq(h->zone, info->zone) && str_eq(h->sub_zone, info->sub_zone);
+}
+
+bool host_set_flag(struct host *h, uint32_t flag)
+{
+    uint32_t before = atomic_fetch_or_explicit(&h->health, flag, memory_order_relaxed);
+    return (before & flag) != flag;
+}
+
+bool host_clear_flag(struct host *h, uint32_t flag)
+{
+    uint32_t before = atomic_fetch_and_explicit(&h->health, ~flag, memory_order_relaxed);
+    return (before & flag) != 0;
+}

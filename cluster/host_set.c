@@ -1,0 +1,243 @@
+#include "cluster/host.h"
+
+/* The lists of one kind of hosts share memory where they are equal: in the common case all hosts
+ * are healthy and there is one list. */
+
+static bool in_list(const struct host *h, enum host_list_kind kind)
+{
+    uint32_t health = atomic_load_explicit(&h->health, memory_order_relaxed);
+    switch (kind) {
+    case HOSTS_ALL:
+    case NUM_HOST_LISTS:
+        break;
+    case HOSTS_HEALTHY:
+        return (health & (HOST_UNHEALTHY | HOST_DEGRADED_EDS)) == 0;
+    case HOSTS_DEGRADED:
+        return (health & HOST_UNHEALTHY) == 0 && (health & HOST_DEGRADED_EDS) != 0;
+    }
+    return true;
+}
+
+static const uint32_t *list_weights(struct host_set *s, const struct host_list *l)
+{
+    uint32_t *w;
+    bool equal = true;
+    for (uint32_t i = 1; i < l->num && equal; i++)
+        equal = l->hosts[i]->weight == l->hosts[0]->weight;
+    if (equal)
+        return NULL;
+    w = arena_alloc(&s->arena, l->num * sizeof(*w));
+    for (uint32_t i = 0; i < l->num; i++)
+        w[i] = l->hosts[i]->weight;
+    return w;
+}
+
+/* fill_lists makes the three lists of `num` hosts at `all`. */
+static void fill_lists(struct host_set *s, struct host_list *lists, struct host **all, uint32_t num)
+{
+    lists[HOSTS_ALL] = (struct host_list){.hosts = all, .num = num, .id = s->num_lists++};
+    lists[HOSTS_ALL].weights = list_weights(s, &lists[HOSTS_ALL]);
+    for (unsigned kind = HOSTS_HEALTHY; kind < NUM_HOST_LISTS; kind++) {
+        struct host_list *l = &lists[kind];
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < num; i++)
+            n += in_list(all[i], (enum host_list_kind)kind);
+        l->id = s->num_lists++;
+        l->num = n;
+        l->hosts = NULL;
+        l->weights = NULL;
+        if (n == num) {
+            l->hosts = all;
+            l->weights = lists[HOSTS_ALL].weights;
+            continue;
+        }
+        if (n == 0)
+            continue;
+        l->hosts = arena_alloc(&s->arena, n * sizeof(struct host *));
+        n = 0;
+        for (uint32_t i = 0; i < num; i++) {
+            if (in_list(all[i], (enum host_list_kind)kind))
+                l->hosts[n++] = all[i];
+        }
+        l->weights = list_weights(s, l);
+    }
+}
+
+static void fill_localities(struct host_set *s, struct host_priority *p,
+                            const struct host_group *groups, uint32_t num, uint32_t at)
+{
+    p->localities = arena_zalloc(&s->arena, num * sizeof(*p->localities));
+    p->num_localities = num;
+    for (uint32_t i = 0; i < num; i++) {
+        struct host_locality *loc = &p->localities[i];
+        uint32_t total = groups[i].num_hosts;
+        loc->weight = groups[i].locality_weight;
+        fill_lists(s, loc->lists, s->hosts + at, total);
+        for (unsigned kind = HOSTS_HEALTHY; kind < NUM_HOST_LISTS && total; kind++) {
+            double available = (double)loc->lists[kind].num / total * s->overprovisioning / 100.0;
+            loc->effective[kind] = loc->weight * (available < 1.0 ? available : 1.0);
+        }
+        at += total;
+    }
+}
+
+/* percent_available is what a priority can take, as if it had overprovisioning % of its hosts. */
+static uint32_t percent_available(const struct host_set *s, const struct host_priority *p,
+                                  enum host_list_kind kind)
+{
+    uint64_t total = p->lists[HOSTS_ALL].num, part = p->lists[kind].num, percent;
+    if (total == 0)
+        return 0;
+    percent = part * s->overprovisioning / total;
+    return percent < 100 ? (uint32_t)percent : 100;
+}
+
+static bool is_panic(const struct host_priority *p, uint32_t threshold)
+{
+    uint64_t total = p->lists[HOSTS_ALL].num, percent = 0;
+    if (total)
+        percent = 100 * p->lists[HOSTS_HEALTHY].num / total +
+                  100 * p->lists[HOSTS_DEGRADED].num / total;
+    return percent < threshold;
+}
+
+/* With every priority in panic the load goes by the number of hosts. */
+static void load_in_total_panic(struct host_set *s)
+{
+    uint32_t left = 100, first = UINT32_MAX;
+    for (uint32_t i = 0; i < s->num_priorities; i++) {
+        struct host_priority *p = &s->priorities[i];
+        p->load[HOSTS_DEGRADED] = 0;
+        p->load[HOSTS_HEALTHY] = 0;
+        if (p->lists[HOSTS_ALL].num == 0)
+            continue;
+        if (first == UINT32_MAX)
+            first = i;
+        p->load[HOSTS_HEALTHY] = (uint8_t)((uint64_t)100 * p->lists[HOSTS_ALL].num / s->num_hosts);
+        left -= p->load[HOSTS_HEALTHY];
+    }
+    s->priorities[first == UINT32_MAX ? 0 : first].load[HOSTS_HEALTHY] += (uint8_t)left;
+}
+
+/* spread gives what is left of 100 % to the hosts of one kind, priority by priority; returns what
+ * is left then. */
+static uint32_t spread(struct host_set *s, enum host_list_kind kind, uint32_t total, uint32_t left)
+{
+    for (uint32_t i = 0; i < s->num_priorities; i++) {
+        struct host_priority *p = &s->priorities[i];
+        uint32_t share = percent_available(s, p, kind) * 100 / total;
+        p->load[kind] = (uint8_t)(share < left ? share : left);
+        left -= p->load[kind];
+    }
+    return left;
+}
+
+static void round_up(struct host_set *s, uint32_t left)
+{
+    for (unsigned kind = HOSTS_HEALTHY; kind < NUM_HOST_LISTS; kind++) {
+        for (uint32_t i = 0; i < s->num_priorities; i++) {
+            if (s->priorities[i].load[kind]) {
+                s->priorities[i].load[kind] += (uint8_t)left;
+                return;
+            }
+        }
+    }
+}
+
+static void compute_load(struct host_set *s, uint32_t threshold)
+{
+    uint32_t total = 0;
+    bool all_panic = true;
+
+    for (uint32_t i = 0; i < s->num_priorities; i++)
+        total += percent_available(s, &s->priorities[i], HOSTS_HEALTHY) +
+                 percent_available(s, &s->priorities[i], HOSTS_DEGRADED);
+    total = total < 100 ? total : 100;
+    if (total)
+        round_up(s, spread(s, HOSTS_DEGRADED, total, spread(s, HOSTS_HEALTHY, total, 100)));
+    if (threshold == 0 && total == 0) {
+        s->priorities[0].load[HOSTS_HEALTHY] = 100; /* where nobody will be found */
+        return;
+    }
+    for (uint32_t i = 0; i < s->num_priorities; i++) {
+        s->priorities[i].panic = total < 100 && is_panic(&s->priorities[i], threshold);
+        all_panic = all_panic && s->priorities[i].panic;
+    }
+    if (all_panic)
+        load_in_total_panic(s);
+}
+
+static void host_set_free(void *arg)
+{
+    struct host_set *s = arg;
+    for (uint32_t i = 0; i < s->num_hosts; i++)
+        host_unref(s->hosts[i]);
+    arena_cleanup(&s->arena);
+    mem_free(s);
+}
+
+static void fill_hosts(struct host_set *s, const struct host_set_spec *spec)
+{
+    uint32_t at = 0, g = 0;
+    for (uint32_t p = 0; p < s->num_priorities; p++) {
+        s->priority_start[p] = at;
+        for (; g < spec->num_groups && spec->groups[g].priority == p; g++) {
+            for (uint32_t i = 0; i < spec->groups[g].num_hosts; i++) {
+                struct host *h = spec->groups[g].hosts[i];
+                s->hosts[at++] = host_ref(h);
+                s->num_healthy += in_list(h, HOSTS_HEALTHY);
+                s->num_degraded += in_list(h, HOSTS_DEGRADED);
+                if (h->weight > s->max_weight)
+                    s->max_weight = h->weight;
+            }
+        }
+    }
+    s->priority_start[s->num_priorities] = at;
+}
+
+struct host_set *host_set_new(const struct reclaim_home *home, const struct host_set_spec *spec)
+{
+    struct host_set *s = NEW(struct host_set);
+    uint32_t g = 0;
+
+    reclaim_init(&s->reclaim, home, host_set_free, s);
+    s->overprovisioning = spec->overprovisioning ? spec->overprovisioning : HOST_OVERPROVISIONING;
+    s->drop_ppm = spec->drop_ppm;
+    s->membership = spec->membership;
+    s->num_priorities = 1;
+    for (uint32_t i = 0; i < spec->num_groups; i++) {
+        s->num_hosts += spec->groups[i].num_hosts;
+        s->num_priorities = spec->groups[i].priority + 1;
+    }
+    arena_init(&s->arena, s->num_hosts * sizeof(struct host *) + 16 +
+                              (s->num_priorities + 1) * sizeof(uint32_t) + 16 +
+                              s->num_priorities * sizeof(struct host_priority) + 64);
+    s->hosts = arena_alloc(&s->arena, s->num_hosts * sizeof(struct host *));
+    s->priority_start = arena_alloc(&s->arena, (s->num_priorities + 1) * sizeof(uint32_t));
+    s->priorities = arena_zalloc(&s->arena, s->num_priorities * sizeof(*s->priorities));
+    fill_hosts(s, spec);
+    for (uint32_t p = 0; p < s->num_priorities; p++) {
+        struct host_priority *prio = &s->priorities[p];
+        uint32_t at = s->priority_start[p], first = g;
+        fill_lists(s, prio->lists, s->hosts + at, s->priority_start[p + 1] - at);
+        while (g < spec->num_groups && spec->groups[g].priority == p)
+            g++;
+        if (spec->locality_weighted)
+            fill_localities(s, prio, spec->groups + first, g - first, at);
+    }
+    compute_load(s, spec->panic_per_cent);
+    return s;
+}
+
+struct host_set *host_set_ref(struct host_set *s)
+{
+    if (s)
+        reclaim_ref(&s->reclaim);
+    return s;
+}
+
+void host_set_unref(struct host_set *s)
+{
+    if (s)
+        reclaim_unref(&s->reclaim);
+}

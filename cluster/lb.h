@@ -1,0 +1,55 @@
+/* Load balancing: which host of a set gets the next request. One struct lb for each worker and
+ * cluster, made with the worker's first use of the cluster; what the host set knows (lists by
+ * priority and health, loads) is shared, and the balancer's own state is kept a list and dropped
+ * when a new host set comes.
+ *
+ * A policy is one file with a struct lb_ops. It picks from one list; priorities, panic, localities
+ * and the hosts to pass by are common to all (lb.c). Worker's thread. */
+#pragma once
+
+#include "cluster/cluster.h"
+#include "cluster/edf.h"
+
+struct lb_list_state {
+    bool built;        /* edf is valid */
+    bool spread;       /* localities: edf over them is valid */
+    uint64_t next;     /* round robin over equal weights */
+    struct edf edf;    /* weighted schedule of the list */
+    struct edf places; /* weighted schedule of the localities of this priority and kind */
+};
+
+struct lb {
+    const struct lb_ops *ops;
+    const struct host_set *set; /* borrowed from the cluster */
+    struct lb_list_state *lists;
+    uint32_t num_lists;
+    uint32_t choice_count;
+    uint64_t start; /* random: where round robin begins */
+};
+
+struct lb_ops {
+    const char *name;
+    /* pick returns an index into list, which is not empty. `st` is zeroed when the list is new. */
+    uint32_t (*pick)(struct lb *lb, const struct host_list *list, struct lb_list_state *st,
+                     const struct lb_request *rq);
+};
+
+extern const struct lb_ops lb_round_robin;
+extern const struct lb_ops lb_least_request;
+extern const struct lb_ops lb_random;
+
+/* lb_new makes a balancer of the configured policy. lb_free frees it and sets *lb to NULL. */
+struct lb *lb_new(const struct cluster_config *config);
+void lb_free(struct lb **lb);
+
+/* lb_update takes a new host set (borrowed until the next update). */
+void lb_update(struct lb *lb, const struct host_set *set);
+
+struct lb_choice {
+    struct host *host; /* borrowed; NULL: none healthy */
+    bool panic;        /* chosen from all hosts, healthy or not */
+};
+
+/* lb_pick chooses a host. If rq->tried holds it, it chooses again, up to rq->max_tries times in
+ * all; the last choice stands. */
+struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq);

@@ -1,0 +1,60 @@
+/* Outlier detection: hosts that fail several times in a row are left out for a while. Workers count
+ * into the host's shared counters, so a threshold holds for the whole process; the worker whose
+ * count reaches it tells main, which decides, publishes the host's health and takes it back in
+ * time. */
+#pragma once
+
+#include "cluster/cluster.h"
+
+/* In the order in which they are looked at when one answer reaches several thresholds. */
+enum outlier_kind { OUTLIER_GATEWAY, OUTLIER_5XX, OUTLIER_LOCAL, NUM_OUTLIER_KINDS };
+
+/* What an OutlierDetection message was compiled to; the defaults are the documented ones. */
+struct outlier_config {
+    uint32_t consecutive[NUM_OUTLIER_KINDS]; /* 5 each */
+    uint32_t enforcing[NUM_OUTLIER_KINDS];   /* per cent: 0, 100, 100 */
+    uint64_t interval_ms;                    /* 10 s: how often ejections are looked over */
+    uint64_t base_ejection_ms;               /* 30 s */
+    uint64_t max_ejection_ms;                /* 300 s, or the base if that is more */
+    uint64_t jitter_ms;                      /* 0 */
+    uint32_t max_ejection_per_cent;          /* 10 */
+    bool always_eject_one;
+    bool split_local; /* failures to connect and timeouts count apart from answers */
+};
+
+/* outlier_config_default sets the documented defaults. */
+void outlier_config_default(struct outlier_config *c);
+
+/* outlier_report counts the outcome of a try at a host. Worker. */
+void outlier_report(const struct outlier_config *config, struct host *h, enum host_outcome o,
+                    unsigned status);
+
+/* --- main thread ------------------------------------------------------------------------------ */
+
+struct outlier; /* one a cluster with outlier detection */
+
+struct outlier_ops {
+    /* How many hosts the cluster has now. */
+    uint32_t (*num_hosts)(void *arg);
+    /* The health of a host changed: build the host set again. */
+    void (*changed)(void *arg);
+};
+
+/* outlier_new starts detection: struct cluster_state's `outlier` is how reports find it. Config is
+ * borrowed until outlier_configure. */
+struct outlier *outlier_new(struct loop *l, const struct outlier_config *config,
+                            struct stats_scope *stats, const struct outlier_ops *ops, void *arg);
+
+/* outlier_configure takes another configuration; what is ejected stays so, for as long as that one
+ * says. */
+void outlier_configure(struct outlier *o, const struct outlier_config *config);
+
+/* outlier_free ends detection and sets *o to NULL. Hosts that are ejected come back: changed is
+ * called if there were any. NULL is fine. */
+void outlier_free(struct outlier **o);
+
+/* outlier_host_removed forgets a host that is no longer a member. */
+void outlier_host_removed(struct outlier *o, struct host *h);
+
+/* outlier_num_ejected is how many hosts are out now. */
+uint32_t outlier_num_ejected(const struct outlier *o);
