@@ -19,23 +19,19 @@ enum log_level {
 
 /* Envoy's logger names, so that --component-log-level lists written for it are accepted. Those that
  * nothing here logs to simply stay quiet. */
+/* clang-format off */
 #define LOG_COMPONENTS(X)                                                                          \
-    X(a2a)                                                                                         \
-    X(admin)                                                                                       \
-    X(ai_protocol_manager)                                                                         \
-    X(alternate_protocols_cache)                                                                   \
-    X(aws) X(assert) X(backtrace) X(basic_auth) X(cache_filter) X(client) X(config) X(connection)  \
-        X(conn_handler) X(compression) X(credential_injector) X(decompression) X(dns) X(dubbo)     \
-            X(envoy_bug) X(ext_authz) X(ext_proc) X(rocketmq) X(file) X(filter) X(forward_proxy)   \
-                X(geolocation) X(grpc) X(happy_eyeballs) X(hc) X(health_checker) X(http) X(http2)  \
-                    X(hystrix) X(init) X(io) X(jwt) X(json_rpc) X(kafka) X(key_value_store) X(lua) \
-                        X(local_rate_limit) X(main) X(matcher) X(mcp) X(misc) X(mongo)             \
-                            X(multi_connection) X(notification) X(oauth2) X(quic) X(quic_stream)   \
-                                X(pool) X(rate_limit_quota) X(rbac) X(rds) X(redis) X(router)      \
-                                    X(runtime) X(stats) X(secret) X(sse) X(tap) X(testing)         \
-                                        X(thrift) X(tracing) X(upstream) X(udp) X(wasm)            \
-                                            X(websocket) X(golang) X(stats_sinks)                  \
-                                                X(dynamic_modules) X(ip_tagging)
+    X(a2a) X(admin) X(ai_protocol_manager) X(alternate_protocols_cache) X(aws) X(assert)           \
+    X(backtrace) X(basic_auth) X(cache_filter) X(client) X(config) X(connection) X(conn_handler)   \
+    X(compression) X(credential_injector) X(decompression) X(dns) X(dubbo) X(envoy_bug)            \
+    X(ext_authz) X(ext_proc) X(rocketmq) X(file) X(filter) X(forward_proxy) X(geolocation) X(grpc) \
+    X(happy_eyeballs) X(hc) X(health_checker) X(http) X(http2) X(hystrix) X(init) X(io) X(jwt)     \
+    X(json_rpc) X(kafka) X(key_value_store) X(lua) X(local_rate_limit) X(main) X(matcher) X(mcp)   \
+    X(misc) X(mongo) X(multi_connection) X(notification) X(oauth2) X(quic) X(quic_stream) X(pool)  \
+    X(rate_limit_quota) X(rbac) X(rds) X(redis) X(router) X(runtime) X(stats) X(secret) X(sse)     \
+    X(tap) X(testing) X(thrift) X(tracing) X(upstream) X(udp) X(wasm) X(websocket) X(golang)       \
+    X(stats_sinks) X(dynamic_modules) X(ip_tagging)
+/* clang-format on */
 
 #define LOG_ENUM(name) LOG_COMP_##name,
 enum log_component { LOG_COMPONENTS(LOG_ENUM) LOG_NUM_COMPONENTS };

@@ -61,11 +61,19 @@ struct str stats_clean_name(struct str s, char *out)
 
 /* --- scopes ------------------------------------------------------------------------------- */
 
-static char *put_part(char *at, struct str part)
+static char *put(char *at, struct str s)
 {
-    at += stats_clean_name(part, at).len;
-    *at++ = '.';
-    return at;
+    return at + stats_clean_name(s, at).len;
+}
+
+static char *put_part(char *at, const struct stats_part *part)
+{
+    if (part->stem) {
+        at = put(at, str_of(part->stem));
+        at = put(at, STR("_"));
+    }
+    at = put(at, part->text);
+    return put(at, STR("."));
 }
 
 /* The registry's key: a table's address and the prefix. */
@@ -92,9 +100,11 @@ static struct stats_scope *scope_make(struct stats_table *table, struct str pref
     struct stats_part *tag = s->tags;
     for (size_t i = 0; i < num_parts; i++) {
         if (!parts[i].tag) {
-            at = put_part(at, parts[i].text);
+            at = put_part(at, &parts[i]);
             continue;
         }
+        if (parts[i].stem)
+            at = put(put(at, str_of(parts[i].stem)), STR("."));
         char *text = mem_alloc(parts[i].text.len + 1);
         *tag++ = (struct stats_part){stats_clean_name(parts[i].text, text), parts[i].tag};
     }
@@ -107,13 +117,13 @@ struct stats_scope *stats_scope_new(struct stats_table *table, const struct stat
                                     size_t num_parts)
 {
     CHECK(registry.num_threads > 0);
-    size_t len = num_parts;
+    size_t len = 0;
     char *key_text;
     for (size_t i = 0; i < num_parts; i++)
-        len += parts[i].text.len;
+        len += parts[i].text.len + 1 + (parts[i].stem ? strlen(parts[i].stem) + 1 : 0);
     char *text = mem_alloc(len + 1), *at = text;
     for (size_t i = 0; i < num_parts; i++)
-        at = put_part(at, parts[i].text);
+        at = put_part(at, &parts[i]);
     struct str prefix = str_n(text, (size_t)(at - text));
     struct str key = make_key(&key_text, table, prefix);
     struct stats_scope *s = map_get(&registry.by_prefix, key);

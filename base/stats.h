@@ -52,11 +52,13 @@ struct stats_block {
     _Atomic(uint64_t) values[];
 };
 
-/* A part of a prefix, joined by dots: {"cluster", NULL}, {name, "envoy_cluster_name"}. A part with
- * a tag is a label for Prometheus, and left out of the metric's name there. */
+/* A part of a prefix, joined by dots: {STR("cluster")}, {name, "envoy_cluster_name"}. A part with a
+ * tag is a label for Prometheus, and left out of the metric's name there. With a stem, {STR("0"),
+ * "envoy_worker_id", "worker"}, the part is "worker_0" and leaves "worker" in the metric's name. */
 struct stats_part {
     struct str text;
-    const char *tag; /* static text, or NULL */
+    const char *tag;  /* static text, or NULL */
+    const char *stem; /* static text, or NULL */
 };
 
 /* A reader gives the value of a stat that is kept elsewhere (circuit breakers): true and *out, or
