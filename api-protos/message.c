@@ -1,6 +1,8 @@
 #include "api-protos/message.h"
 
+#include "api-protos/merge.h"
 #include "api-protos/registry.h"
+#include "api-protos/walk.h"
 #include <xxhash.h>
 
 /* protobuf-c's allocator over an arena with a limit: a few bytes can ask for large structs. */
@@ -29,8 +31,11 @@ ProtobufCMessage *pb_unpack(const ProtobufCMessageDescriptor *type, struct str b
 {
     struct budget budget = {a, BUDGET_BASE + bytes.len * BUDGET_PER_BYTE};
     ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
-    if (!pb_walk(type, bytes, e, opts))
+    bool pieces;
+    if (!walk_bytes(registry_official(type), bytes, e, opts, &pieces))
         return NULL;
+    if (pieces)
+        bytes = merge_pieces(registry_official(type), bytes, a);
     ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, bytes.len,
                                                           (const uint8_t *)bytes.p);
     if (!message) {

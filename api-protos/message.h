@@ -44,7 +44,8 @@ struct pb_opts {
 };
 
 /* pb_unpack turns `bytes` into a message of `type` in the arena. NULL if any error was added to e.
- * opts NULL: all zero. Strings and bytes of the result are copies in the arena. */
+ * opts NULL: all zero. Strings and bytes of the result are copies in the arena. Two serialised
+ * messages one after the other are their merge (--config-yaml over -c). */
 ProtobufCMessage *pb_unpack(const ProtobufCMessageDescriptor *type, struct str bytes,
                             struct arena *a, struct errors *e,
                             const struct pb_opts *opts) WARN_UNUSED;

@@ -1,4 +1,4 @@
-#include "api-protos/message.h"
+#include "api-protos/walk.h"
 
 #include "api-protos/registry.h"
 #include "api-protos/wire.h"
@@ -18,6 +18,12 @@ struct walk {
     struct errors *e;
     const struct pb_opts *opts;
     size_t errors_before;
+    bool pieces; /* a singular message stands more than once */
+};
+
+/* Which singular messages were met in a message: one bit a field. */
+struct seen {
+    uint64_t bits[2];
 };
 
 /* The index of an element is counted when it is asked for: elements may lie scattered. */
@@ -62,8 +68,10 @@ static void push_field(struct errors *e, const struct official_field *f, struct 
         const char *why;
         char key[64];
         wire_init(&w, str_n(at, (size_t)(parent.p + parent.len - at)));
-        if (wire_next(&w, &entry, &why) == WIRE_FIELD)
+        if (wire_next(&w, &entry, &why) == WIRE_FIELD && entry.type == WIRE_LEN)
             errors_push_key(e, name, key_text(entry.bytes, key, sizeof(key)));
+        else
+            errors_push(e, name);
     } else {
         errors_push(e, name);
     }
@@ -205,9 +213,21 @@ static const char *scalar_fault(const struct official_field *f, const struct wir
 static void walk_message(struct walk *w, const struct official_message *m, struct str bytes,
                          const struct frame *fr, unsigned depth);
 
+static void note_pieces(struct walk *w, const struct official_message *m,
+                        const struct official_field *f, struct seen *seen)
+{
+    size_t i = (size_t)(f - &official_fields[m->first_field]);
+    uint64_t bit = UINT64_C(1) << (i % 64);
+    if (f->flags & (OFFICIAL_REPEATED | OFFICIAL_MAP))
+        return;
+    CHECK(i < 128);
+    w->pieces = w->pieces || (seen->bits[i / 64] & bit);
+    seen->bits[i / 64] |= bit;
+}
+
 static void walk_field(struct walk *w, const struct official_message *m,
                        const struct wire_field *wf, struct str bytes, const struct frame *fr,
-                       unsigned depth)
+                       unsigned depth, struct seen *seen)
 {
     const struct official_field *f = official_by_number(m, wf->number);
     if (!f) {
@@ -230,6 +250,7 @@ static void walk_field(struct walk *w, const struct official_message *m,
         report(w, ERROR, fr, f, bytes, wf->whole.p, "wrong wire type");
         return;
     }
+    note_pieces(w, m, f, seen);
     struct frame inner = {fr, f, bytes, wf->whole.p};
     walk_message(w, target, wf->bytes, &inner, depth + 1);
 }
@@ -241,6 +262,7 @@ static void walk_message(struct walk *w, const struct official_message *m, struc
     struct wire_field wf;
     const char *why = NULL;
     enum wire_result r;
+    struct seen seen = {{0}};
     if (depth > PB_DEPTH_MAX) {
         report(w, ERROR, fr, NULL, bytes, NULL, "messages nested deeper than 100");
         return;
@@ -252,22 +274,30 @@ static void walk_message(struct walk *w, const struct official_message *m, struc
             r = WIRE_BAD;
             break;
         }
-        walk_field(w, m, &wf, bytes, fr, depth);
+        walk_field(w, m, &wf, bytes, fr, depth, &seen);
     }
     if (r == WIRE_BAD)
         report(w, ERROR, fr, NULL, bytes, NULL, why);
 }
 
-bool pb_walk(const ProtobufCMessageDescriptor *type, struct str bytes, struct errors *e,
-             const struct pb_opts *opts)
+bool walk_bytes(const struct official_message *m, struct str bytes, struct errors *e,
+                const struct pb_opts *opts, bool *pieces)
 {
     static const struct pb_opts none;
-    struct walk w = {e, opts ? opts : &none, e->num_errors};
+    struct walk w = {e, opts ? opts : &none, e->num_errors, false};
     struct frame root = {0};
     if (bytes.len > INT32_MAX) {
         errors_add(e, NULL, "a message over 2 GiB");
         return false;
     }
-    walk_message(&w, registry_official(type), bytes, &root, 1);
+    walk_message(&w, m, bytes, &root, 1);
+    *pieces = w.pieces;
     return e->num_errors == w.errors_before;
+}
+
+bool pb_walk(const ProtobufCMessageDescriptor *type, struct str bytes, struct errors *e,
+             const struct pb_opts *opts)
+{
+    bool pieces;
+    return walk_bytes(registry_official(type), bytes, e, opts, &pieces);
 }
