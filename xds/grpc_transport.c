@@ -1,6 +1,7 @@
 /* The only file that sees gRPC. A channel made from a descriptor never reconnects, so each stream
  * has a channel of its own that goes with it. */
 #include "base/alloc.h"
+#include "base/log.h"
 #include "base/mailbox.h"
 #include "base/obj.h"
 #include "xds/transport.h"
@@ -10,6 +11,7 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_posix.h>
 #include <grpc/grpc_security.h>
+#include <grpc/support/log.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -164,9 +166,19 @@ static void *queue_main(void *arg)
     }
 }
 
+/* gRPC would write to stderr in a format of its own. Any thread. */
+static void on_grpc_log(gpr_log_func_args *args)
+{
+    if (args->severity == GPR_LOG_SEVERITY_ERROR)
+        LOG_WARN(grpc, "%s", args->message);
+    else
+        LOG_DEBUG(grpc, "%s", args->message);
+}
+
 static void *grpc_transport_start(struct loop *main, size_t max_message)
 {
     struct grpc_client *t = NEW(struct grpc_client);
+    gpr_set_log_function(on_grpc_log);
     grpc_init();
     t->max_message = max_message;
     mailbox_init(&t->mailbox, main);
