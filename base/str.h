@@ -11,10 +11,10 @@ struct str {
     size_t len;
 };
 
-/* STR makes a view of a string literal; STR_ARG feeds "%.*s". */
+/* STR makes a view of a string literal; STR_ARG feeds "%.*s", STR_NULL too. */
 #define STR(lit) ((struct str){(lit), sizeof(lit) - 1})
 #define STR_NULL ((struct str){NULL, 0})
-#define STR_ARG(s) (int)(s).len, (s).p
+#define STR_ARG(s) (int)(s).len, (s).p ? (s).p : ""
 
 /* str_of views the NUL-terminated `s`; NULL gives an empty view. */
 static inline struct str str_of(const char *s)
