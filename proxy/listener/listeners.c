@@ -1,7 +1,7 @@
 #include "proxy/listener/listeners.h"
 
 #include "api-protos/message.h"
-#include "api-protos/wire.h"
+#include "xds/discovery.h"
 #include "base/log.h"
 #include "cluster/clusters.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
@@ -176,7 +176,7 @@ static struct entry *find(struct listeners *ls, struct str name)
 
 static bool name_of(struct str bytes, struct str *out)
 {
-    return pb_wire_string(bytes, 1, out); /* Listener.name */
+    return discovery_name_of(bytes, 1, out);
 }
 
 static void *compile(void *owner, struct str name, struct str bytes, struct errors *e)
