@@ -66,6 +66,7 @@ START_TEST(test_quantiles_inside_a_bin)
     setup();
     record(1, 1);
     record(2, 1);
+    record(3, 1);
     record(7, 1);
     record(1001, 3);
     take();
