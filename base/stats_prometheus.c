@@ -274,6 +274,7 @@ static void print_histogram(struct printer *pr, const struct item *it, struct st
 static void print_fixed(struct printer *pr, const struct item *it, struct stats_scope *s,
                         struct str labels, struct str name)
 {
+    struct str text;
     switch (it->kind) {
     case STATS_COUNTER:
     case STATS_GAUGE:
@@ -281,9 +282,9 @@ static void print_fixed(struct printer *pr, const struct item *it, struct stats_
              stats_sum(s, it->idx));
         return;
     case STATS_TEXT:
+        text = stats_tags_escape(stats_text_get(s, it->idx), &pr->arena);
         line(pr, "%.*s{%.*s%stext_value=\"%.*s\"} 0\n", STR_ARG(it->metric), STR_ARG(labels),
-             labels.len ? "," : "",
-             STR_ARG(stats_tags_escape(stats_text_get(s, it->idx), &pr->arena)));
+             labels.len ? "," : "", STR_ARG(text));
         return;
     case STATS_HISTOGRAM:
         print_histogram(pr, it, labels, name, stats_histogram(s, it->idx));
