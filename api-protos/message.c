@@ -3,7 +3,7 @@
 #include "api-protos/merge.h"
 #include "api-protos/registry.h"
 #include "api-protos/walk.h"
-#include <xxhash.h>
+#include "base/hash.h"
 
 /* protobuf-c's allocator over an arena with a limit: a few bytes can ask for large structs. */
 struct budget {
@@ -56,5 +56,5 @@ struct str pb_pack(const ProtobufCMessage *message, struct arena *a)
 
 uint64_t pb_hash(struct str canonical)
 {
-    return XXH3_64bits(canonical.p, canonical.len);
+    return hash_xxh64(canonical.p, canonical.len, 0);
 }
