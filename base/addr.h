@@ -86,5 +86,6 @@ bool addr_local(int fd, struct addr *out) WARN_UNUSED;
 bool addr_peer(int fd, struct addr *out) WARN_UNUSED;
 
 /* addr_original_dst reads where a redirected connection was going (SO_ORIGINAL_DST, or
- * IP6T_SO_ORIGINAL_DST on an IPv6 socket), unmapped. False when netfilter knows nothing of it. */
+ * IP6T_SO_ORIGINAL_DST on an IPv6 socket), unmapped. False when netfilter knows nothing of it. A
+ * tracked connection that was not redirected gives its own local address. */
 bool addr_original_dst(int fd, struct addr *out) WARN_UNUSED;
