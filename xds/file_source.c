@@ -104,6 +104,10 @@ static bool text_to_wire(const struct xds_file *file, enum file_format format, s
         errors_add(e, NULL, "line %u column %u: %s", bad.line, bad.column, bad.text);
         return false;
     }
+    if (tree->type != JSON_OBJECT) {
+        errors_add(e, NULL, "a DiscoveryResponse is expected"); /* an empty file removes nothing */
+        return false;
+    }
     const ProtobufCMessageDescriptor *type = pb_find(
         STR("envoy.service.discovery.v3.DiscoveryResponse"));
     CHECK(type);

@@ -46,6 +46,40 @@ static void decode_headers(const Envoy__Config__Core__V3__GrpcService *msg, stru
     out->num_headers = msg->n_initial_metadata;
 }
 
+/* EnvoyGrpc.retry_policy: only its back-off counts, the tries of a stream are without end. */
+static void decode_backoff(const Envoy__Config__Core__V3__RetryPolicy *msg, struct errors *e,
+                           struct xds_server *out)
+{
+    if (!msg || !msg->retry_back_off)
+        return;
+    size_t mark = errors_push(e, "envoy_grpc.retry_policy.retry_back_off");
+    const Envoy__Config__Core__V3__BackoffStrategy *b = msg->retry_back_off;
+    uint64_t base = wkt_duration_ms(b->base_interval, 0, e, "base_interval");
+    uint64_t max = wkt_duration_ms(b->max_interval, base * 10, e, "max_interval");
+    if (!base)
+        errors_add(e, "base_interval", "must be more than 0");
+    if (max < base)
+        errors_add(e, "max_interval", "must not be less than base_interval");
+    out->backoff_base_ms = base < UINT32_MAX ? (uint32_t)base : UINT32_MAX;
+    out->backoff_max_ms = max < UINT32_MAX ? (uint32_t)max : UINT32_MAX;
+    errors_pop(e, mark);
+}
+
+static void decode_rate(const Envoy__Config__Core__V3__RateLimitSettings *msg, struct errors *e,
+                        struct xds_server *out)
+{
+    if (!msg)
+        return;
+    out->rate_limited = true;
+    out->rate_tokens = wkt_u32(msg->max_tokens, 0);
+    out->rate_fill = wkt_double(msg->fill_rate, 0);
+    if (msg->max_tokens && !out->rate_tokens)
+        errors_add(e, "rate_limit_settings.max_tokens", "must be more than 0");
+    /* Less than one token a year would be none, and the wait would overflow. */
+    if (msg->fill_rate && !(out->rate_fill > 1e-7))
+        errors_add(e, "rate_limit_settings.fill_rate", "must be more than 0");
+}
+
 static void decode_service(const Envoy__Config__Core__V3__GrpcService *msg, struct arena *a,
                            struct errors *e, struct xds_server *out)
 {
@@ -57,7 +91,10 @@ static void decode_service(const Envoy__Config__Core__V3__GrpcService *msg, stru
     }
     out->cluster = arena_str(a, str_of(msg->envoy_grpc->cluster_name));
     out->authority = arena_str(a, str_of(msg->envoy_grpc->authority));
+    decode_backoff(msg->envoy_grpc->retry_policy, e, out);
     decode_headers(msg, a, e, out);
+    if (msg->timeout)
+        errors_warn(e, "timeout", "means nothing for a stream");
 }
 
 bool xds_server_decode(const struct Envoy__Config__Core__V3__ApiConfigSource *msg, struct arena *a,
@@ -68,6 +105,7 @@ bool xds_server_decode(const struct Envoy__Config__Core__V3__ApiConfigSource *ms
     decode_api_type(msg->api_type, e);
     if (msg->transport_api_version != ENVOY__CONFIG__CORE__V3__API_VERSION__V3)
         errors_add(e, "transport_api_version", "must be V3");
+    decode_rate(msg->rate_limit_settings, e, out);
     if (msg->n_grpc_services != 1) {
         errors_add(e, "grpc_services", "exactly one is expected, there are %zu",
                    msg->n_grpc_services);
