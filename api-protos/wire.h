@@ -33,7 +33,7 @@ enum wire_result { WIRE_FIELD, WIRE_END, WIRE_BAD };
 static inline void wire_init(struct wire *w, struct str bytes)
 {
     w->p = (const uint8_t *)bytes.p;
-    w->end = w->p + bytes.len;
+    w->end = bytes.len ? w->p + bytes.len : w->p; /* NULL + 0 is undefined */
 }
 
 /* wire_next reads the next field. WIRE_BAD: truncated, a varint over 10 bytes, a field number of 0
