@@ -1,0 +1,52 @@
+/* String and header matchers (envoy.type.matcher.v3.StringMatcher, envoy.config.route.v3.HeaderMatcher) compiled. Immutable;
+ * any thread. Regular expressions live until matchers_cleanup of the list they were registered in. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/errors.h"
+#include "base/regex.h"
+#include "proxy/http/headers.h"
+
+struct regex_list { /* owner of compiled expressions */
+    struct regex_item {
+        struct regex_item *next;
+        struct regex *regex;
+    } *first;
+};
+
+/* regex_list_add compiles a RegexMatcher message; NULL after an error in e at the current path. */
+const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher, struct errors *e);
+void regex_list_free(struct regex_list *l);
+
+enum string_match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_CONTAINS, MATCH_REGEX };
+
+struct string_match {
+    enum string_match_kind kind;
+    bool ignore_case;
+    struct str text; /* lower case with ignore_case */
+    const struct regex *regex;
+};
+
+/* string_match_compile compiles a StringMatcher message. False after an error in e. */
+bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a, const void *msg, struct errors *e);
+
+/* string_match says whether s fits. */
+bool string_match(const struct string_match *m, struct str s);
+
+enum header_match_kind { HEADER_PRESENT, HEADER_STRING, HEADER_RANGE };
+
+struct header_match {
+    struct str name; /* lower case */
+    enum header_match_kind kind;
+    struct string_match string;
+    int64_t from, to; /* range, end exclusive */
+    bool present, invert, missing_as_empty;
+};
+
+/* header_matches_compile compiles n HeaderMatcher messages below `field`; the array is in the arena. */
+struct header_match *header_matches_compile(struct regex_list *l, struct arena *a, void *const *msgs, size_t n,
+                                            const char *field, struct errors *e);
+
+/* header_match says whether a head fits; several fields of a name are one comma-joined value, as in Envoy. `scratch` is for
+ * joining. */
+bool header_match(const struct header_match *m, const struct headers *h, struct arena *scratch);
