@@ -6,7 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum flag_kind { FLAG_NONE, FLAG_TEXT, FLAG_NUMBER, FLAG_SPECIAL, FLAG_IGNORED, FLAG_IGNORED_VALUE };
+enum flag_kind {
+    FLAG_NONE,
+    FLAG_TEXT,
+    FLAG_NUMBER,
+    FLAG_SPECIAL,
+    FLAG_IGNORED,
+    FLAG_IGNORED_VALUE
+};
 
 struct flag {
     const char *name;
@@ -18,22 +25,37 @@ struct flag {
 };
 
 #define TEXT(name, letter, member, help)                                                           \
-    {name, letter, FLAG_TEXT, offsetof(struct options, member), 0, help}
+    {                                                                                              \
+        name, letter, FLAG_TEXT, offsetof(struct options, member), 0, help                         \
+    }
 #define NUMBER(name, member, max, help)                                                            \
-    {name, 0, FLAG_NUMBER, offsetof(struct options, member), max, help}
+    {                                                                                              \
+        name, 0, FLAG_NUMBER, offsetof(struct options, member), max, help                          \
+    }
 #define SWITCH(name, member, help)                                                                 \
-    {name, 0, FLAG_NONE, offsetof(struct options, member), 0, help}
-#define SPECIAL(name, help) {name, 0, FLAG_SPECIAL, 0, 0, help}
+    {                                                                                              \
+        name, 0, FLAG_NONE, offsetof(struct options, member), 0, help                              \
+    }
+#define SPECIAL(name, help)                                                                        \
+    {                                                                                              \
+        name, 0, FLAG_SPECIAL, 0, 0, help                                                          \
+    }
 /* Envoy's, accepted and without effect here; the text says why. */
-#define IGNORED(name, kind, help) {name, 0, kind, 0, 0, help}
+#define IGNORED(name, kind, help)                                                                  \
+    {                                                                                              \
+        name, 0, kind, 0, 0, help                                                                  \
+    }
 
 static const struct flag flags[] = {
-    TEXT("config-path", 'c', config_path, "bootstrap file: .json, .yaml, .yml, .pb or .pb_text name its form"),
-    TEXT("config-yaml", 0, config_yaml, "bootstrap as YAML or JSON text, merged over --config-path"),
+    TEXT("config-path", 'c', config_path,
+         "bootstrap file: .json, .yaml, .yml, .pb or .pb_text name its form"),
+    TEXT("config-yaml", 0, config_yaml,
+         "bootstrap as YAML or JSON text, merged over --config-path"),
     SPECIAL("mode", "serve, validate or init_only"),
     NUMBER("concurrency", concurrency_arg, 1024, "worker threads; 0 or unset: one a core"),
     TEXT("log-level", 'l', log_level, "trace, debug, info, warning, error, critical, off"),
-    TEXT("component-log-level", 0, component_levels, "levels of single components: upstream:debug,config:trace"),
+    TEXT("component-log-level", 0, component_levels,
+         "levels of single components: upstream:debug,config:trace"),
     TEXT("log-path", 0, log_path, "application log file; stderr by default"),
     TEXT("log-format", 0, log_format, "format of the application log (spdlog's patterns)"),
     TEXT("service-node", 0, service_node, "node.id, if the bootstrap has none"),
@@ -41,25 +63,34 @@ static const struct flag flags[] = {
     TEXT("service-zone", 0, service_zone, "node.locality.zone, if the bootstrap has none"),
     NUMBER("drain-time-s", drain_time_s, UINT32_MAX, "how long a drain takes (600)"),
     SPECIAL("drain-strategy", "gradual or immediate"),
-    NUMBER("parent-shutdown-time-s", parent_shutdown_time_s, UINT32_MAX, "hot restart: when the parent ends (900)"),
+    NUMBER("parent-shutdown-time-s", parent_shutdown_time_s, UINT32_MAX,
+           "hot restart: when the parent ends (900)"),
     NUMBER("restart-epoch", restart_epoch, UINT32_MAX, "hot restart epoch; only 0 is supported"),
     NUMBER("base-id", base_id, UINT32_MAX, "hot restart: which family of processes"),
     SWITCH("disable-hot-restart", disable_hot_restart, "hot restart is off"),
     SPECIAL("local-address-ip-version", "v4 or v6"),
-    SWITCH("allow-unknown-static-fields", allow_unknown_static, "unknown fields of the bootstrap are counted, not refused"),
-    SWITCH("reject-unknown-dynamic-fields", reject_unknown_dynamic, "unknown fields of resources are refused"),
-    SWITCH("strict-fields", strict_fields, "known fields that are not supported are refused, not only warned about"),
-    NUMBER("file-flush-interval-msec", file_flush_interval_ms, UINT32_MAX, "how often access logs are written (10000)"),
-    NUMBER("file-flush-min-size-kb", file_flush_min_kb, UINT32_MAX, "how much is gathered before access logs are written (64)"),
+    SWITCH("allow-unknown-static-fields", allow_unknown_static,
+           "unknown fields of the bootstrap are counted, not refused"),
+    SWITCH("reject-unknown-dynamic-fields", reject_unknown_dynamic,
+           "unknown fields of resources are refused"),
+    SWITCH("strict-fields", strict_fields,
+           "known fields that are not supported are refused, not only warned about"),
+    NUMBER("file-flush-interval-msec", file_flush_interval_ms, UINT32_MAX,
+           "how often access logs are written (10000)"),
+    NUMBER("file-flush-min-size-kb", file_flush_min_kb, UINT32_MAX,
+           "how much is gathered before access logs are written (64)"),
     TEXT("admin-address-path", 0, admin_address_path, "file to write the admin port's address to"),
-    SWITCH("log-format-escaped", log_format_escaped, "newlines in application log lines are escaped"),
+    SWITCH("log-format-escaped", log_format_escaped,
+           "newlines in application log lines are escaped"),
     IGNORED("enable-fine-grain-logging", FLAG_IGNORED, "accepted, no effect"),
-    IGNORED("skip-deprecated-logs", FLAG_IGNORED, "accepted, no effect: nothing is logged of deprecated fields"),
+    IGNORED("skip-deprecated-logs", FLAG_IGNORED,
+            "accepted, no effect: nothing is logged of deprecated fields"),
     SWITCH("enable-core-dump", enable_core_dump, "core dumps are not suppressed"),
     IGNORED("ignore-unknown-dynamic-fields", FLAG_IGNORED, "accepted, no effect"),
     IGNORED("skip-hot-restart-on-no-parent", FLAG_IGNORED, "accepted, no effect"),
     IGNORED("skip-hot-restart-parent-stats", FLAG_IGNORED, "accepted, no effect"),
-    IGNORED("cpuset-threads", FLAG_IGNORED, "accepted: the cores the process may use are always what counts"),
+    IGNORED("cpuset-threads", FLAG_IGNORED,
+            "accepted: the cores the process may use are always what counts"),
     IGNORED("disable-extensions", FLAG_IGNORED_VALUE, "accepted, no effect"),
     IGNORED("base-id-path", FLAG_IGNORED_VALUE, "accepted, no effect"),
     IGNORED("socket-path", FLAG_IGNORED_VALUE, "accepted, no effect"),
@@ -165,7 +196,8 @@ static const struct flag *find_flag(const char *arg, const char **value)
 static bool takes_value(const struct flag *f)
 {
     return f->kind == FLAG_TEXT || f->kind == FLAG_NUMBER || f->kind == FLAG_IGNORED_VALUE ||
-           (f->kind == FLAG_SPECIAL && strcmp(f->name, "version") != 0 && strcmp(f->name, "help") != 0);
+           (f->kind == FLAG_SPECIAL && strcmp(f->name, "version") != 0 &&
+            strcmp(f->name, "help") != 0);
 }
 
 static enum options_result check(const struct options *o)

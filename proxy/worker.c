@@ -20,7 +20,8 @@ struct str worker_date(struct worker *w)
         struct tm tm;
         gmtime_r(&t, &tm);
         snprintf(w->date, sizeof(w->date), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
-                 tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+                 tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+                 tm.tm_sec);
         w->date_s = s;
     }
     return str_of(w->date);

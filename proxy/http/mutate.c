@@ -5,7 +5,8 @@
 #include "proxy/http/stream.h"
 #include "proxy/worker.h"
 
-/* --- host ------------------------------------------------------------------------------------------- */
+/* --- host
+ * ------------------------------------------------------------------------------------------- */
 
 static void strip_host(struct stream *s)
 {
@@ -38,7 +39,8 @@ static void strip_host(struct stream *s)
         f->value = host;
 }
 
-/* --- addresses ----------------------------------------------------------------------------------------- */
+/* --- addresses
+ * ----------------------------------------------------------------------------------------- */
 
 /* The address `hops` entries from the right end of X-Forwarded-For. */
 static bool xff_address(struct str xff, uint32_t hops, struct addr *out, bool *single)
@@ -163,8 +165,7 @@ static void set_forwarded_proto(struct stream *s)
     else
         scheme = f->value;
     s->request->scheme = scheme;
-    if (cfg->append_x_forwarded_port &&
-        !headers_find(s->request, STR("x-forwarded-port")))
+    if (cfg->append_x_forwarded_port && !headers_find(s->request, STR("x-forwarded-port")))
         headers_add(s->request, STR("x-forwarded-port"),
                     arena_printf(s->arena, "%u", addr_port(&s->hc->down->info.direct_local)));
 }
@@ -186,13 +187,17 @@ static void set_request_id(struct stream *s, bool edge)
     headers_set_known(s->request, HDR_X_REQUEST_ID, s->info.request_id);
 }
 
-/* --- x-forwarded-client-cert ------------------------------------------------------------------------- */
+/* --- x-forwarded-client-cert
+ * ------------------------------------------------------------------------- */
 
-static void add_part(struct stream *s, struct str *text, const char *key, struct str value, bool quoted)
+static void add_part(struct stream *s, struct str *text, const char *key, struct str value,
+                     bool quoted)
 {
     const char *sep = text->len ? ";" : "";
-    *text = quoted ? arena_printf(s->arena, "%.*s%s%s=\"%.*s\"", STR_ARG(*text), sep, key, STR_ARG(value))
-                   : arena_printf(s->arena, "%.*s%s%s=%.*s", STR_ARG(*text), sep, key, STR_ARG(value));
+    *text = quoted
+                ? arena_printf(s->arena, "%.*s%s%s=\"%.*s\"", STR_ARG(*text), sep, key,
+                               STR_ARG(value))
+                : arena_printf(s->arena, "%.*s%s%s=%.*s", STR_ARG(*text), sep, key, STR_ARG(value));
 }
 
 static struct str own_xfcc(struct stream *s, const struct tls_peer *tls)

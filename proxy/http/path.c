@@ -52,7 +52,8 @@ static bool drop_segment(const char *p, size_t *n)
 
 enum segment { SEGMENT_KEPT, SEGMENT_GONE, SEGMENT_ABOVE_ROOT };
 
-/* Called at the end of a segment that began at `from`: "." and ".." go, leaving the '/' before them. */
+/* Called at the end of a segment that began at `from`: "." and ".." go, leaving the '/' before
+ * them. */
 static enum segment end_segment(char *p, size_t *n, size_t from)
 {
     size_t len = *n - from;
@@ -67,7 +68,8 @@ static enum segment end_segment(char *p, size_t *n, size_t from)
     return SEGMENT_KEPT;
 }
 
-/* The byte at *i, an escape of an unreserved character decoded (and stepped over); -1: malformed. */
+/* The byte at *i, an escape of an unreserved character decoded (and stepped over); -1: malformed.
+ */
 static int next_byte(struct str path, size_t end, size_t *i)
 {
     char c = path.p[*i];

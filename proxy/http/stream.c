@@ -44,15 +44,13 @@ static uint64_t now_us(const struct stream *s)
     return loop_now_us(s->worker->loop);
 }
 
-/* --- the end ----------------------------------------------------------------------------------- */
+/* --- the end -----------------------------------------------------------------------------------
+ */
 
 static void count_response(struct stream *s)
 {
-    static const uint8_t by_class[] = {[1] = HCM_RQ_1XX,
-                                       [2] = HCM_RQ_2XX,
-                                       [3] = HCM_RQ_3XX,
-                                       [4] = HCM_RQ_4XX,
-                                       [5] = HCM_RQ_5XX};
+    static const uint8_t by_class[] = {
+        [1] = HCM_RQ_1XX, [2] = HCM_RQ_2XX, [3] = HCM_RQ_3XX, [4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
     unsigned class = s->info.response_code / 100;
     hcm_count(s->hc, HCM_RQ_COMPLETED);
     if (class >= 1 && class <= 5)
@@ -102,7 +100,8 @@ static void reset_down(struct stream *s)
     finish(s);
 }
 
-/* --- the response ------------------------------------------------------------------------------------ */
+/* --- the response
+ * ------------------------------------------------------------------------------------ */
 
 static void touch(struct stream *s)
 {
@@ -244,7 +243,8 @@ void stream_conn_closed(struct stream *s, struct str details)
     finish(s);
 }
 
-/* --- timeouts ------------------------------------------------------------------------------------------ */
+/* --- timeouts
+ * ------------------------------------------------------------------------------------------ */
 
 static void on_idle(void *arg)
 {
@@ -269,7 +269,8 @@ static void on_max_duration(void *arg)
                        STR("max_duration_timeout"), STR("downstream duration timeout"));
 }
 
-/* --- steps ---------------------------------------------------------------------------------------------- */
+/* --- steps
+ * ---------------------------------------------------------------------------------------------- */
 
 static enum step_result step_wait(struct stream *s)
 {
@@ -307,7 +308,7 @@ static enum step_result step_route(struct stream *s)
     if (idle)
         timer_arm(&s->idle, idle);
     uint64_t longest = s->route->has_max_stream_duration ? s->route->max_stream_duration_ms
-                                                          : cfg->max_stream_ms;
+                                                         : cfg->max_stream_ms;
     if (longest)
         timer_arm(&s->max_duration, longest);
     unsigned status = 0;
@@ -339,7 +340,8 @@ static enum step_result step_upstream(struct stream *s)
     return STEP_WAIT;
 }
 
-/* --- events of the downstream codec ---------------------------------------------------------------------- */
+/* --- events of the downstream codec
+ * ---------------------------------------------------------------------- */
 
 static void request_ended(struct stream *s)
 {

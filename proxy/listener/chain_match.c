@@ -36,10 +36,11 @@ struct chain_match {
     size_t n;
 };
 
-/* --- compile ------------------------------------------------------------------------------------------ */
+/* --- compile
+ * ------------------------------------------------------------------------------------------ */
 
-static struct ranges compile_ranges(struct arena *a, Envoy__Config__Core__V3__CidrRange **msgs, size_t n,
-                                    const char *field, struct errors *e)
+static struct ranges compile_ranges(struct arena *a, Envoy__Config__Core__V3__CidrRange **msgs,
+                                    size_t n, const char *field, struct errors *e)
 {
     struct ranges r = {arena_zalloc(a, (n + 1) * sizeof(*r.v)), n};
     for (size_t i = 0; i < n; i++) {
@@ -79,9 +80,11 @@ static void compile_rule(struct arena *a, const Match *m, struct rule *r, struct
 {
     r->port = wkt_u32(m->destination_port, 0);
     r->destination = compile_ranges(a, m->prefix_ranges, m->n_prefix_ranges, "prefix_ranges", e);
-    r->direct_source = compile_ranges(a, m->direct_source_prefix_ranges, m->n_direct_source_prefix_ranges,
+    r->direct_source = compile_ranges(a, m->direct_source_prefix_ranges,
+                                      m->n_direct_source_prefix_ranges,
                                       "direct_source_prefix_ranges", e);
-    r->source = compile_ranges(a, m->source_prefix_ranges, m->n_source_prefix_ranges, "source_prefix_ranges", e);
+    r->source = compile_ranges(a, m->source_prefix_ranges, m->n_source_prefix_ranges,
+                               "source_prefix_ranges", e);
     r->servers = compile_servers(a, m->server_names, m->n_server_names, e);
     r->transport = arena_str(a, str_of(m->transport_protocol));
     r->alpn = (struct names){arena_zalloc(a, (m->n_application_protocols + 1) * sizeof(struct str)),
@@ -95,7 +98,8 @@ static void compile_rule(struct arena *a, const Match *m, struct rule *r, struct
         r->source_ports[i] = m->source_ports[i];
 }
 
-struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n, struct errors *e)
+struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n,
+                                        struct errors *e)
 {
     struct chain_match *cm = ARENA_NEW(a, struct chain_match);
     struct str *packed = arena_zalloc(a, (n + 1) * sizeof(*packed));
@@ -120,11 +124,14 @@ struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs
     return cm;
 }
 
-/* --- search ----------------------------------------------------------------------------------------------- */
+/* --- search
+ * -----------------------------------------------------------------------------------------------
+ */
 
-/* How well a rule fits at one level: -1 not at all, 0 says nothing, else the higher the more specific. Only the chains with
- * the best score go on to the next level, whatever the levels below then say. That is the same as to take the greatest list
- * of scores, and to find no chain if a level of that one does not fit. */
+/* How well a rule fits at one level: -1 not at all, 0 says nothing, else the higher the more
+ * specific. Only the chains with the best score go on to the next level, whatever the levels below
+ * then say. That is the same as to take the greatest list of scores, and to find no chain if a
+ * level of that one does not fit. */
 typedef int (*score_fn)(const struct rule *r, const struct chain_match_input *in);
 
 static int best_range(const struct ranges *r, const struct addr *a)
@@ -156,7 +163,9 @@ static int score_server(const struct rule *r, const struct chain_match_input *in
         struct str s = r->servers.v[i];
         int score = -1;
         if (s.len && s.p[0] == '.') /* the longer the suffix, the more specific; "*" is "." */
-            score = in->sni.len && (s.len == 1 || (in->sni.len > s.len && str_ends(in->sni, s))) ? (int)s.len : -1;
+            score = in->sni.len && (s.len == 1 || (in->sni.len > s.len && str_ends(in->sni, s)))
+                        ? (int)s.len
+                        : -1;
         else if (str_eq(s, in->sni) && s.len)
             score = INT32_MAX;
         if (score > best)

@@ -1,5 +1,6 @@
-/* Filter chain match: Envoy's order of criteria, the most specific at every level, no way back (FilterChainMatch in
- * listener_components.proto). Compiled on main, immutable; searched by workers. */
+/* Filter chain match: Envoy's order of criteria, the most specific at every level, no way back
+ * (FilterChainMatch in listener_components.proto). Compiled on main, immutable; searched by
+ * workers. */
 #pragma once
 
 #include "base/addr.h"
@@ -18,9 +19,10 @@ struct chain_match_input {
     size_t num_alpn;
 };
 
-/* chain_match_compile compiles the filter_chain_match messages (NULL: matches all) of n chains; two chains that match the
- * same are an error. In the arena. */
-struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n, struct errors *e);
+/* chain_match_compile compiles the filter_chain_match messages (NULL: matches all) of n chains; two
+ * chains that match the same are an error. In the arena. */
+struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n,
+                                        struct errors *e);
 
 /* chain_match_find returns the index of the chain for a connection, or -1: none. Any thread. */
 int chain_match_find(const struct chain_match *m, const struct chain_match_input *in);

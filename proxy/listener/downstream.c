@@ -21,7 +21,8 @@ size_t downstream_buffer_limit(const struct downstream *d)
     return d->listener->buffer_limit;
 }
 
-/* --- the end ------------------------------------------------------------------------------------------ */
+/* --- the end
+ * ------------------------------------------------------------------------------------------ */
 
 static void run_free(void *arg)
 {
@@ -68,7 +69,8 @@ static void refuse(struct downstream *d, uint64_t flags, struct str details)
     downstream_done(d);
 }
 
-/* --- transport and network filter ------------------------------------------------------------------------- */
+/* --- transport and network filter
+ * ------------------------------------------------------------------------- */
 
 static void on_connected(void *owner, struct conn *c)
 {
@@ -124,8 +126,8 @@ static void match_chain(struct downstream *d)
     if (d->chain->transport) {
         t = d->chain->transport->ops->open(d->chain->transport, d->accepted_fd, NULL);
         if (!t) {
-            LOG_EVERY(5000, connection, LOG_LEVEL_WARN, "listener %.*s: no certificate yet, connection closed",
-                      STR_ARG(l->name));
+            LOG_EVERY(5000, connection, LOG_LEVEL_WARN,
+                      "listener %.*s: no certificate yet, connection closed", STR_ARG(l->name));
             d->info.transport_failure = STR("TLS_error:_Secret_is_not_supplied_by_SDS");
             refuse(d, 0, STR_NULL);
             return;
@@ -138,7 +140,8 @@ static void match_chain(struct downstream *d)
     conn_set_limits(&d->conn, l->buffer_limit);
 }
 
-/* --- from accept to the match -------------------------------------------------------------------------------- */
+/* --- from accept to the match
+ * -------------------------------------------------------------------------------- */
 
 static void on_peeked(struct downstream *d, enum peek_result r)
 {
@@ -225,7 +228,9 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     peek_start(d, fd, l->filters_timeout_ms, on_peeked);
 }
 
-/* --- drain ------------------------------------------------------------------------------------------------------- */
+/* --- drain
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 void downstream_drain(struct downstream *d)
 {

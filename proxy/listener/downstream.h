@@ -15,9 +15,11 @@ struct downstream {
     uint32_t magic;
     struct worker *worker;
     struct list link;           /* worker->downstreams */
-    struct listener *listener;  /* pinned */
-    struct filter_chain *chain; /* pinned, once matched */
+    struct listener *listener;  /* pinned, and its chains with it */
+    struct filter_chain *chain; /* once matched */
     struct conn conn;           /* once the chain is matched */
+    int accepted_fd;            /* until then; -1 */
+    uint64_t accepted_us;
     struct conn_info info;
     struct str detected_protocol;    /* "tls", "raw_buffer": transport_protocol */
     const struct str *detected_alpn; /* application_protocols offered or detected */

@@ -41,7 +41,8 @@ static int open_one(const struct listener *l, const struct addr *a, int *err)
     return fd;
 }
 
-struct listen_sockets *listen_sockets_open(const struct listener *l, unsigned num_workers, struct errors *e)
+struct listen_sockets *listen_sockets_open(const struct listener *l, unsigned num_workers,
+                                           struct errors *e)
 {
     struct listen_sockets *s = NEW(struct listen_sockets);
     refcount_init(&s->ref);

@@ -1,5 +1,5 @@
-/* Listener: what a Listener message was compiled to. Immutable, reference counted, pinned by its connections; freed on main.
- * Sockets live apart, so that an update of the listener keeps them. */
+/* Listener: what a Listener message was compiled to. Immutable, reference counted, pinned by its
+ * connections; freed on main. Sockets live apart, so that an update of the listener keeps them. */
 #pragma once
 
 #include "base/addr.h"
@@ -46,7 +46,7 @@ struct listen_sockets {
     struct addr addr; /* with the port really bound */
     int *fds;         /* by worker */
     unsigned num;
-    bool shared;      /* all entries are the same socket */
+    bool shared; /* all entries are the same socket */
     bool listening;
     int backlog;
 };
@@ -57,7 +57,7 @@ struct listener {
     struct server *server;
     struct arena *arena;
     struct str name;
-    struct addr addr; /* as configured */
+    struct addr addr;               /* as configured */
     struct listen_sockets *sockets; /* NULL: bind_to_port false */
     bool bind_to_port, use_original_dst;
     bool inbound, outbound;
@@ -77,8 +77,10 @@ struct listener {
     struct stats_scope *stats; /* "listener.<address>." */
 };
 
-/* listener_compile compiles an unpacked Listener message; NULL after errors. One reference. Nothing is bound. Main. */
-struct listener *listener_compile(struct server *s, const struct compile_env *env, const void *msg, struct errors *e);
+/* listener_compile compiles an unpacked Listener message; NULL after errors. One reference. Nothing
+ * is bound. Main. */
+struct listener *listener_compile(struct server *s, const struct compile_env *env, const void *msg,
+                                  struct errors *e);
 
 /* listener_ref and listener_unref: any thread; the last one frees on main. */
 struct listener *listener_ref(struct listener *l);
@@ -87,8 +89,10 @@ void listener_unref(struct listener *l);
 /* listener_ready: route tables and secrets of all chains are there. Main. */
 bool listener_ready(const struct listener *l);
 
-/* listen_sockets_open binds (without listening) a socket for each worker; NULL and an error in e if the address cannot be
- * had. listen_sockets_listen starts to listen. Reference counted on main; the last unref closes. */
-struct listen_sockets *listen_sockets_open(const struct listener *l, unsigned num_workers, struct errors *e);
+/* listen_sockets_open binds (without listening) a socket for each worker; NULL and an error in e if
+ * the address cannot be had. listen_sockets_listen starts to listen. Reference counted on main; the
+ * last unref closes. */
+struct listen_sockets *listen_sockets_open(const struct listener *l, unsigned num_workers,
+                                           struct errors *e);
 bool listen_sockets_listen(struct listen_sockets *s);
 void listen_sockets_unref(struct listen_sockets *s);

@@ -26,7 +26,8 @@ enum {
 static const struct stats_def stat_defs[] = {LISTENER_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
-/* --- addresses ------------------------------------------------------------------------------------------ */
+/* --- addresses
+ * ------------------------------------------------------------------------------------------ */
 
 static void compile_address(const Listener *m, struct addr *out, struct errors *e)
 {
@@ -49,10 +50,12 @@ static void compile_address(const Listener *m, struct addr *out, struct errors *
     errors_pop(e, mark);
 }
 
-/* --- listener filters ------------------------------------------------------------------------------------- */
+/* --- listener filters
+ * ------------------------------------------------------------------------------------- */
 
 static void compile_listener_filter(struct listener *l, const struct compile_env *env,
-                                    const Envoy__Config__Listener__V3__ListenerFilter *f, struct errors *e)
+                                    const Envoy__Config__Listener__V3__ListenerFilter *f,
+                                    struct errors *e)
 {
     struct pb_any any;
     enum pb_any_status st = pb_any_unpack(f->typed_config, l->arena, e, env->pb, &any);
@@ -61,23 +64,30 @@ static void compile_listener_filter(struct listener *l, const struct compile_env
     if (st == PB_ANY_INVALID)
         return;
     bool named = st == PB_ANY_EMPTY;
-    if (any.type == &envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor ||
+    if (any.type ==
+            &envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor ||
         (named && strcmp(f->name, "envoy.filters.listener.original_dst") == 0))
         l->original_dst = true;
-    else if (any.type == &envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor ||
-             (named && strcmp(f->name, "envoy.filters.listener.tls_inspector") == 0))
+    else if (
+        any.type ==
+            &envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor ||
+        (named && strcmp(f->name, "envoy.filters.listener.tls_inspector") == 0))
         l->tls_inspector = true;
     else
-        errors_add(e, NULL, "listener filter '%s' (%.*s) is not supported", f->name, STR_ARG(any.type_name));
+        errors_add(e, NULL, "listener filter '%s' (%.*s) is not supported", f->name,
+                   STR_ARG(any.type_name));
 }
 
-/* --- filter chains ------------------------------------------------------------------------------------------ */
+/* --- filter chains
+ * ------------------------------------------------------------------------------------------ */
 
 static void compile_filter(struct listener *l, const struct compile_env *env, const FilterChain *m,
                            struct filter_chain *c, struct errors *e)
 {
     if (m->n_filters != 1) {
-        errors_add(e, "filters", "exactly one network filter is supported, a terminal one; there are %zu", m->n_filters);
+        errors_add(e, "filters",
+                   "exactly one network filter is supported, a terminal one; there are %zu",
+                   m->n_filters);
         return;
     }
     const Envoy__Config__Listener__V3__Filter *f = m->filters[0];
@@ -89,7 +99,8 @@ static void compile_filter(struct listener *l, const struct compile_env *env, co
     if (st == PB_ANY_OK)
         ops = network_filter_find(any.type_name);
     if (!ops && st != PB_ANY_INVALID)
-        errors_add(e, NULL, "network filter '%s' (%.*s) is not supported", f->name, STR_ARG(any.type_name));
+        errors_add(e, NULL, "network filter '%s' (%.*s) is not supported", f->name,
+                   STR_ARG(any.type_name));
     c->filter = ops;
     if (ops)
         c->filter_config = ops->compile(env, any.message, e);
@@ -123,7 +134,8 @@ static void compile_chain(struct listener *l, const struct compile_env *env, con
     compile_filter(l, env, m, c, e);
 }
 
-static void compile_chains(struct listener *l, const struct compile_env *env, const Listener *m, struct errors *e)
+static void compile_chains(struct listener *l, const struct compile_env *env, const Listener *m,
+                           struct errors *e)
 {
     l->num_chains = m->n_filter_chains;
     l->chains = arena_zalloc(l->arena, (m->n_filter_chains + 1) * sizeof(*l->chains));
@@ -145,7 +157,9 @@ static void compile_chains(struct listener *l, const struct compile_env *env, co
         errors_add(e, "filter_chains", "no filter chains specified");
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------- */
+/* --- the whole
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void make_stats(struct listener *l, const struct compile_env *env, const Listener *m)
 {
@@ -165,14 +179,15 @@ static void compile_scalars(struct listener *l, const Listener *m, struct errors
     l->transparent = wkt_bool(m->transparent, false);
     l->reuse_port = wkt_bool(m->enable_reuse_port, true);
     l->continue_on_timeout = m->continue_on_listener_filters_timeout;
-    l->filters_timeout_ms = wkt_duration_ms(m->listener_filters_timeout, DEFAULT_FILTERS_TIMEOUT_MS, e,
-                                            "listener_filters_timeout");
+    l->filters_timeout_ms = wkt_duration_ms(m->listener_filters_timeout, DEFAULT_FILTERS_TIMEOUT_MS,
+                                            e, "listener_filters_timeout");
     l->buffer_limit = wkt_u32(m->per_connection_buffer_limit_bytes, DEFAULT_BUFFER_LIMIT);
     l->backlog = (int)(wkt_u32(m->tcp_backlog_size, DEFAULT_BACKLOG) & INT32_MAX);
     l->accepts_per_event = wkt_u32(m->max_connections_to_accept_per_socket_event, DEFAULT_ACCEPTS);
 }
 
-static void compile_logs(struct listener *l, const struct compile_env *env, const Listener *m, struct errors *e)
+static void compile_logs(struct listener *l, const struct compile_env *env, const Listener *m,
+                         struct errors *e)
 {
     l->logs = arena_zalloc(l->arena, (m->n_access_log + 1) * sizeof(*l->logs));
     for (size_t i = 0; i < m->n_access_log; i++) {
@@ -221,7 +236,8 @@ void listener_unref(struct listener *l)
     mailbox_send(&l->server->box, &l->free_msg);
 }
 
-struct listener *listener_compile(struct server *s, const struct compile_env *env, const void *msg, struct errors *e)
+struct listener *listener_compile(struct server *s, const struct compile_env *env, const void *msg,
+                                  struct errors *e)
 {
     const Listener *m = msg;
     size_t before = e->num_errors;

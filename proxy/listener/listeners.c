@@ -65,7 +65,8 @@ static void set_gauges(struct listeners *ls)
     stats_gauge_set(ls->stats, 0, LM_DRAINING, leaving);
 }
 
-static void publish(struct listeners *ls, enum publish_kind kind, struct listener *old, struct listener *next)
+static void publish(struct listeners *ls, enum publish_kind kind, struct listener *old,
+                    struct listener *next)
 {
     for (unsigned i = 0; i < ls->server->num_workers; i++)
         worker_listeners_publish(&ls->server->workers[i], kind, old, next);
@@ -88,7 +89,9 @@ static void tell_own_addresses(struct listeners *ls)
     mem_free(own);
 }
 
-/* --- leaving ----------------------------------------------------------------------------------------------- */
+/* --- leaving
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static void on_drained(void *arg)
 {
@@ -113,7 +116,9 @@ static void leave(struct listeners *ls, struct listener *l)
     list_push_tail(&ls->leaving, &lv->link);
 }
 
-/* --- warming --------------------------------------------------------------------------------------------------- */
+/* --- warming
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void activate(struct listeners *ls, struct entry *en)
 {
@@ -162,7 +167,8 @@ bool listeners_all_warm(const struct listeners *ls)
     return true;
 }
 
-/* --- the resource type ------------------------------------------------------------------------------------------- */
+/* --- the resource type
+ * ------------------------------------------------------------------------------------------- */
 
 static struct entry *find(struct listeners *ls, struct str name)
 {
@@ -185,8 +191,8 @@ static void *compile(void *owner, struct str name, struct str bytes, struct erro
     struct arena a;
     arena_init(&a, 16384);
     struct listener *l = NULL;
-    const void *msg = PB_UNPACK(Envoy__Config__Listener__V3__Listener, envoy__config__listener__v3__listener, bytes,
-                                &a, e, ls->env->pb);
+    const void *msg = PB_UNPACK(Envoy__Config__Listener__V3__Listener,
+                                envoy__config__listener__v3__listener, bytes, &a, e, ls->env->pb);
     if (msg)
         l = listener_compile(ls->server, ls->env, msg, e);
     arena_cleanup(&a);
@@ -218,7 +224,8 @@ static struct listen_sockets *reuse_sockets(const struct entry *en, const struct
     return NULL;
 }
 
-static bool get_sockets(struct listeners *ls, const struct entry *en, struct listener *l, struct errors *e)
+static bool get_sockets(struct listeners *ls, const struct entry *en, struct listener *l,
+                        struct errors *e)
 {
     if (!l->bind_to_port)
         return true;
@@ -229,7 +236,8 @@ static bool get_sockets(struct listeners *ls, const struct entry *en, struct lis
     return l->sockets != NULL;
 }
 
-static bool apply(void *owner, struct str name, void *compiled, struct str version, struct errors *e)
+static bool apply(void *owner, struct str name, void *compiled, struct str version,
+                  struct errors *e)
 {
     struct listeners *ls = owner;
     struct listener *l = compiled;
@@ -293,7 +301,9 @@ const struct resource_ops listener_resource = {
     .remove = remove_listener,
 };
 
-/* --- drain -------------------------------------------------------------------------------------------------------- */
+/* --- drain
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static bool concerned(const struct listener *l, bool inbound_only)
 {
@@ -337,7 +347,9 @@ void listeners_stop_accepting(struct listeners *ls)
     stop_matching(ls, false);
 }
 
-/* --- views and life --------------------------------------------------------------------------------------------------- */
+/* --- views and life
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 struct visit {
     const struct listeners *ls;
@@ -367,7 +379,8 @@ static void visit_one(void *arg, const struct xds_resource_info *r)
     v->fn(v->arg, &view);
 }
 
-void listeners_visit(const struct listeners *ls, void (*fn)(void *arg, const struct listener_view *v), void *arg)
+void listeners_visit(const struct listeners *ls,
+                     void (*fn)(void *arg, const struct listener_view *v), void *arg)
 {
     struct visit v = {ls, fn, arg};
     xds_foreach(ls->server->xds, &listener_resource, visit_one, &v);

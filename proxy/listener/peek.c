@@ -59,7 +59,8 @@ static bool look(struct peek *p)
 {
     struct client_hello hello;
     void *workspace = mem_alloc(p->seen);
-    enum client_hello_status st = client_hello_parse(str_n(p->bytes, p->seen), 0, workspace, &hello);
+    enum client_hello_status st = client_hello_parse(str_n(p->bytes, p->seen), 0, workspace,
+                                                     &hello);
     bool over = true;
     if (st == CLIENT_HELLO_OK)
         keep_hello(p->d, &hello);

@@ -57,7 +57,8 @@ static void on_acceptable(void *arg, unsigned events)
         int fd = accept4(a->watch.fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                LOG_EVERY(5000, connection, LOG_LEVEL_ERROR, "listener %.*s: cannot accept: %m; pausing for %d ms",
+                LOG_EVERY(5000, connection, LOG_LEVEL_ERROR,
+                          "listener %.*s: cannot accept: %m; pausing for %d ms",
                           STR_ARG(a->listener->name), NO_FDS_PAUSE_MS);
                 stats_inc(a->listener->stats, w->index, LISTENER_CX_OVERFLOW);
                 pause_all(a->owner);
@@ -127,7 +128,8 @@ static void drop(struct worker_listeners *wl, struct listener *l)
     mem_free(a);
 }
 
-static void each_downstream(struct worker *w, const struct listener *l, void (*fn)(struct downstream *d))
+static void each_downstream(struct worker *w, const struct listener *l,
+                            void (*fn)(struct downstream *d))
 {
     LIST_FOREACH_SAFE(e, &w->downstreams) {
         struct downstream *d = CONTAINER_OF(e, struct downstream, link);
@@ -198,7 +200,8 @@ static void deliver(void *arg)
     mem_free(p);
 }
 
-void worker_listeners_publish(struct worker *w, enum publish_kind kind, struct listener *old, struct listener *next)
+void worker_listeners_publish(struct worker *w, enum publish_kind kind, struct listener *old,
+                              struct listener *next)
 {
     struct publish *p = NEW(struct publish);
     p->worker = w;

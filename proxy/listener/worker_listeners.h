@@ -1,8 +1,10 @@
-/* A worker's listeners as main publishes them. Shared by listeners.c (sends) and worker_listeners.c (receives). */
+/* A worker's listeners as main publishes them. Shared by listeners.c (sends) and worker_listeners.c
+ * (receives). */
 #pragma once
 
 #include "proxy/listener/listener.h"
 
+struct worker;
 struct worker_listeners;
 
 enum publish_kind {
@@ -15,4 +17,5 @@ enum publish_kind {
 };
 
 /* worker_listeners_publish tells one worker; takes its own references. Main. */
-void worker_listeners_publish(struct worker *w, enum publish_kind kind, struct listener *old, struct listener *next);
+void worker_listeners_publish(struct worker *w, enum publish_kind kind, struct listener *old,
+                              struct listener *next);

@@ -150,7 +150,8 @@ static void drain(struct downstream *d)
 
 const struct network_filter_ops hcm_filter = {
     .name = "envoy.filters.network.http_connection_manager",
-    .type_name = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    .type_name =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     .compile = hcm_config_compile,
     .free = hcm_config_free,
     .ready = hcm_config_ready,

@@ -43,17 +43,19 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
                                           "delayed_close_timeout");
     l->idle_timeout_ms = DEFAULT_IDLE_MS;
     l->proxy_100_continue = m->proxy_100_continue;
-    c->stream_idle_ms =
-        wkt_duration_ms(m->stream_idle_timeout, DEFAULT_STREAM_IDLE_MS, e, "stream_idle_timeout");
+    c->stream_idle_ms = wkt_duration_ms(m->stream_idle_timeout, DEFAULT_STREAM_IDLE_MS, e,
+                                        "stream_idle_timeout");
     c->request_ms = wkt_duration_ms(m->request_timeout, 0, e, "request_timeout");
     c->drain_ms = wkt_duration_ms(m->drain_timeout, DEFAULT_DRAIN_MS, e, "drain_timeout");
     if (common) {
         size_t mark = errors_push(e, "common_http_protocol_options");
-        l->idle_timeout_ms = wkt_duration_ms(common->idle_timeout, DEFAULT_IDLE_MS, e, "idle_timeout");
-        c->max_connection_ms =
-            wkt_duration_ms(common->max_connection_duration, 0, e, "max_connection_duration");
+        l->idle_timeout_ms = wkt_duration_ms(common->idle_timeout, DEFAULT_IDLE_MS, e,
+                                             "idle_timeout");
+        c->max_connection_ms = wkt_duration_ms(common->max_connection_duration, 0, e,
+                                               "max_connection_duration");
         l->max_headers_count = wkt_u32(common->max_headers_count, DEFAULT_MAX_HEADERS);
-        c->max_stream_ms = wkt_duration_ms(common->max_stream_duration, 0, e, "max_stream_duration");
+        c->max_stream_ms = wkt_duration_ms(common->max_stream_duration, 0, e,
+                                           "max_stream_duration");
         l->max_requests = wkt_u32(common->max_requests_per_connection, 0);
         c->underscores = (enum underscores)common->headers_with_underscores_action;
         errors_pop(e, mark);
@@ -107,7 +109,8 @@ static void compile_identity(struct hcm_config *c, const Hcm *m)
     c->generate_request_id = wkt_bool(m->generate_request_id, true);
     c->preserve_request_id = m->preserve_external_request_id;
     c->request_id_in_response = m->always_set_request_id_in_response;
-    c->strip_any_port = m->strip_port_mode_case == HCM(HTTP_CONNECTION_MANAGER__STRIP_PORT_MODE_STRIP_ANY_HOST_PORT) &&
+    c->strip_any_port = m->strip_port_mode_case ==
+                            HCM(HTTP_CONNECTION_MANAGER__STRIP_PORT_MODE_STRIP_ANY_HOST_PORT) &&
                         m->strip_any_host_port;
     c->strip_matching_port = m->strip_matching_host_port;
     c->strip_trailing_dot = m->strip_trailing_host_dot;
@@ -140,7 +143,8 @@ static void compile_filter(struct hcm_config *c, const struct compile_env *env, 
     is_router |= st == PB_ANY_EMPTY && strcmp(f->name, "envoy.filters.http.router") == 0;
     if (!is_router) {
         if (f->is_optional)
-            errors_warn(e, NULL, "optional HTTP filter '%s' is not supported and left out", f->name);
+            errors_warn(e, NULL, "optional HTTP filter '%s' is not supported and left out",
+                        f->name);
         else
             errors_add(e, NULL, "HTTP filter '%s' (%.*s) is not supported", f->name,
                        STR_ARG(any.type_name));
@@ -179,13 +183,15 @@ static void compile_rds(struct hcm_config *c, const struct compile_env *env, con
     size_t mark = errors_push(e, "rds");
     size_t inner = errors_push(e, "config_source");
     bool has_ads = env->xds && xds_has_ads(env->xds);
-    bool ok = xds_source_decode(m->rds->config_source, NULL, has_ads || env->validate, c->arena, e, &src);
+    bool ok = xds_source_decode(m->rds->config_source, NULL, has_ads || env->validate, c->arena, e,
+                                &src);
     errors_pop(e, inner);
     if (!m->rds->route_config_name[0])
         errors_add(e, "route_config_name", "must not be empty");
     errors_pop(e, mark);
     if (ok && errors_ok(e) && !env->validate)
-        c->routes = route_slot_rds(env->routes, &src, str_of(m->rds->route_config_name), c->stat_prefix);
+        c->routes = route_slot_rds(env->routes, &src, str_of(m->rds->route_config_name),
+                                   c->stat_prefix);
 }
 
 static void compile_routes(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -254,7 +260,8 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
         hcm_config_free(c);
         return NULL;
     }
-    struct stats_part parts[] = {{STR("http"), NULL}, {c->stat_prefix, "envoy_http_conn_manager_prefix"}};
+    struct stats_part parts[] = {{STR("http"), NULL},
+                                 {c->stat_prefix, "envoy_http_conn_manager_prefix"}};
     if (!env->validate)
         c->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
     return c;

@@ -32,7 +32,7 @@ struct compile_env {
 };
 
 struct network_filter_ops {
-    const char *name;     /* "envoy.filters.network.tcp_proxy" */
+    const char *name;      /* "envoy.filters.network.tcp_proxy" */
     const char *type_name; /* of the configuration message */
     /* compile makes the immutable configuration from the unpacked message; NULL after errors. Main.
      */
@@ -50,6 +50,6 @@ struct network_filter_ops {
     void (*drain)(struct downstream *d);
 };
 
-/* network_filter_find looks a filter up by type URL, else by name; NULL: unknown.
- * (proxy/extensions.c) */
-const struct network_filter_ops *network_filter_find(struct str type_url, struct str name);
+/* network_filter_find looks a filter up by the full name of its configuration message; NULL:
+ * unknown. (proxy/extensions.c) */
+const struct network_filter_ops *network_filter_find(struct str type_name);

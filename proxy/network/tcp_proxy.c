@@ -30,7 +30,8 @@ enum { TCP_STATS(STATS_ENUM) TCP_NUM_STATS };
 static const struct stats_def stat_defs[] = {TCP_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
-/* --- configuration ------------------------------------------------------------------------------------------- */
+/* --- configuration
+ * ------------------------------------------------------------------------------------------- */
 
 struct target {
     struct str cluster;
@@ -76,7 +77,8 @@ static void compile_targets(struct tcp_config *c, const TcpProxy *m, struct erro
     c->targets = arena_zalloc(c->arena, (n + 1) * sizeof(*c->targets));
     c->num_targets = n;
     for (size_t i = 0; i < n; i++) {
-        c->targets[i].cluster = arena_str(c->arena, str_of(m->weighted_clusters->clusters[i]->name));
+        c->targets[i].cluster = arena_str(c->arena,
+                                          str_of(m->weighted_clusters->clusters[i]->name));
         c->targets[i].weight = m->weighted_clusters->clusters[i]->weight;
         c->total_weight += c->targets[i].weight;
     }
@@ -93,7 +95,8 @@ static void *compile(const struct compile_env *env, const void *msg, struct erro
     c->arena = a;
     compile_targets(c, m, e);
     c->idle_ms = wkt_duration_ms(m->idle_timeout, DEFAULT_IDLE_MS, e, "idle_timeout");
-    c->max_ms = wkt_duration_ms(m->max_downstream_connection_duration, 0, e, "max_downstream_connection_duration");
+    c->max_ms = wkt_duration_ms(m->max_downstream_connection_duration, 0, e,
+                                "max_downstream_connection_duration");
     c->connect_attempts = wkt_u32(m->max_connect_attempts, 1);
     c->logs = arena_zalloc(a, (m->n_access_log + 1) * sizeof(*c->logs));
     for (size_t i = 0; i < m->n_access_log; i++) {
@@ -113,7 +116,8 @@ static void *compile(const struct compile_env *env, const void *msg, struct erro
     return c;
 }
 
-/* --- one connection --------------------------------------------------------------------------------------------- */
+/* --- one connection
+ * --------------------------------------------------------------------------------------------- */
 
 struct tcp_conn {
     uint32_t magic;
@@ -235,7 +239,8 @@ static void down_above(void *owner, struct conn *c)
         return;
     t->up_paused = true;
     conn_pause_read(&t->up->conn);
-    stats_inc(t->cluster->stats, t->d->worker->index, CLUSTER_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+    stats_inc(t->cluster->stats, t->d->worker->index,
+              CLUSTER_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
 }
 
 static void down_below(void *owner, struct conn *c)
@@ -245,7 +250,8 @@ static void down_below(void *owner, struct conn *c)
         return;
     t->up_paused = false;
     conn_resume_read(&t->up->conn);
-    stats_inc(t->cluster->stats, t->d->worker->index, CLUSTER_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+    stats_inc(t->cluster->stats, t->d->worker->index,
+              CLUSTER_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
 }
 
 static void up_above(void *owner, struct conn *c)
@@ -278,7 +284,8 @@ static void down_closed(void *owner, struct conn *c, enum conn_close_reason why)
         t->info.flags |= t->info.flags ? 0 : FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
     pool_cancel(&t->slot);
     if (t->up)
-        conn_close(&t->up->conn, why == CONN_CLOSED_RESET ? CONN_CLOSE_RESET : CONN_CLOSE_FLUSH, FLUSH_MS);
+        conn_close(&t->up->conn, why == CONN_CLOSED_RESET ? CONN_CLOSE_RESET : CONN_CLOSE_FLUSH,
+                   FLUSH_MS);
     check_over(t);
 }
 
@@ -352,7 +359,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result r, struct 
         t->info.flags |= FLAG(UPSTREAM_CONNECTION_FAILURE);
         if (t->config->connect_attempts > 1) {
             t->info.flags |= FLAG(UPSTREAM_RETRY_LIMIT_EXCEEDED);
-            stats_inc(t->cluster->stats, t->d->worker->index, CLUSTER_UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
+            stats_inc(t->cluster->stats, t->d->worker->index,
+                      CLUSTER_UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
         }
     }
     close_down(t);

@@ -1,5 +1,5 @@
-/* tcp_proxy: the network filter that joins a downstream connection to one of a cluster, byte for byte, with half-close and
- * back-pressure both ways. */
+/* tcp_proxy: the network filter that joins a downstream connection to one of a cluster, byte for
+ * byte, with half-close and back-pressure both ways. */
 #pragma once
 
 #include "proxy/network/network_filter.h"

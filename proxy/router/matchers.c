@@ -10,7 +10,8 @@ typedef Envoy__Config__Route__V3__HeaderMatcher HeaderMatcher;
 #define STRING(x) ENVOY__TYPE__MATCHER__V3__STRING_MATCHER__MATCH_PATTERN_##x
 #define HEADER(x) ENVOY__CONFIG__ROUTE__V3__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_##x
 
-const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher, struct errors *e)
+const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher,
+                                   struct errors *e)
 {
     const Envoy__Type__Matcher__V3__RegexMatcher *m = regex_matcher;
     struct str why;
@@ -44,7 +45,8 @@ static struct str lower(struct arena *a, struct str s)
     return str_n(p, s.len);
 }
 
-bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a, const void *msg, struct errors *e)
+bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a,
+                          const void *msg, struct errors *e)
 {
     const StringMatcher *sm = msg;
     const char *text = NULL;
@@ -114,14 +116,15 @@ bool string_match(const struct string_match *m, struct str s)
 }
 
 /* The deprecated forms say what a StringMatcher would. */
-static void set_text(struct header_match *m, struct arena *a, enum string_match_kind kind, const char *text)
+static void set_text(struct header_match *m, struct arena *a, enum string_match_kind kind,
+                     const char *text)
 {
     m->kind = HEADER_STRING;
     m->string = (struct string_match){.kind = kind, .text = arena_str(a, str_of(text))};
 }
 
-static void compile_header(struct header_match *m, struct regex_list *l, struct arena *a, const HeaderMatcher *hm,
-                           struct errors *e)
+static void compile_header(struct header_match *m, struct regex_list *l, struct arena *a,
+                           const HeaderMatcher *hm, struct errors *e)
 {
     m->name = lower(a, str_of(hm->name));
     m->invert = hm->invert_match;
@@ -169,8 +172,9 @@ static void compile_header(struct header_match *m, struct regex_list *l, struct 
     }
 }
 
-struct header_match *header_matches_compile(struct regex_list *l, struct arena *a, void *const *msgs, size_t n,
-                                            const char *field, struct errors *e)
+struct header_match *header_matches_compile(struct regex_list *l, struct arena *a,
+                                            void *const *msgs, size_t n, const char *field,
+                                            struct errors *e)
 {
     struct header_match *v = arena_zalloc(a, (n + 1) * sizeof(*v));
     for (size_t i = 0; i < n; i++) {

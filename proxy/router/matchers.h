@@ -1,5 +1,6 @@
-/* String and header matchers (envoy.type.matcher.v3.StringMatcher, envoy.config.route.v3.HeaderMatcher) compiled. Immutable;
- * any thread. Regular expressions live until matchers_cleanup of the list they were registered in. */
+/* String and header matchers (envoy.type.matcher.v3.StringMatcher,
+ * envoy.config.route.v3.HeaderMatcher) compiled. Immutable; any thread. Regular expressions live
+ * until matchers_cleanup of the list they were registered in. */
 #pragma once
 
 #include "base/arena.h"
@@ -11,11 +12,12 @@ struct regex_list { /* owner of compiled expressions */
     struct regex_item {
         struct regex_item *next;
         struct regex *regex;
-    } *first;
+    } * first;
 };
 
 /* regex_list_add compiles a RegexMatcher message; NULL after an error in e at the current path. */
-const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher, struct errors *e);
+const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher,
+                                   struct errors *e);
 void regex_list_free(struct regex_list *l);
 
 enum string_match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_CONTAINS, MATCH_REGEX };
@@ -28,7 +30,8 @@ struct string_match {
 };
 
 /* string_match_compile compiles a StringMatcher message. False after an error in e. */
-bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a, const void *msg, struct errors *e);
+bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a,
+                          const void *msg, struct errors *e);
 
 /* string_match says whether s fits. */
 bool string_match(const struct string_match *m, struct str s);
@@ -43,10 +46,12 @@ struct header_match {
     bool present, invert, missing_as_empty;
 };
 
-/* header_matches_compile compiles n HeaderMatcher messages below `field`; the array is in the arena. */
-struct header_match *header_matches_compile(struct regex_list *l, struct arena *a, void *const *msgs, size_t n,
-                                            const char *field, struct errors *e);
+/* header_matches_compile compiles n HeaderMatcher messages below `field`; the array is in the
+ * arena. */
+struct header_match *header_matches_compile(struct regex_list *l, struct arena *a,
+                                            void *const *msgs, size_t n, const char *field,
+                                            struct errors *e);
 
-/* header_match says whether a head fits; several fields of a name are one comma-joined value, as in Envoy. `scratch` is for
- * joining. */
+/* header_match says whether a head fits; several fields of a name are one comma-joined value, as in
+ * Envoy. `scratch` is for joining. */
 bool header_match(const struct header_match *m, const struct headers *h, struct arena *scratch);

@@ -1,6 +1,7 @@
 #include "proxy/router/route_private.h"
 
-/* --- header changes ---------------------------------------------------------------------------------------- */
+/* --- header changes
+ * ---------------------------------------------------------------------------------------- */
 
 static void apply_add(const struct header_add *a, struct headers *h, const struct stream_info *si)
 {
@@ -35,17 +36,21 @@ static void apply(const struct headers_mutation *m, struct headers *h, const str
         apply_add(&m->add[i], h, si);
 }
 
-/* The later one wins: by default the table's, with most_specific_header_mutations_wins the route's. */
+/* The later one wins: by default the table's, with most_specific_header_mutations_wins the route's.
+ */
 static void apply_levels(const struct route_table *t, const struct headers_mutation *cluster,
                          const struct headers_mutation *route, const struct headers_mutation *vhost,
-                         const struct headers_mutation *table, struct headers *h, const struct stream_info *si)
+                         const struct headers_mutation *table, struct headers *h,
+                         const struct stream_info *si)
 {
     const struct headers_mutation *order[] = {cluster, route, vhost, table};
     for (size_t i = 0; i < ARRAY_LEN(order); i++)
         apply(order[t->most_specific_wins ? ARRAY_LEN(order) - 1 - i : i], h, si);
 }
 
-/* --- paths -------------------------------------------------------------------------------------------------- */
+/* --- paths
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static size_t path_len(struct str path)
 {
@@ -56,12 +61,14 @@ static size_t path_len(struct str path)
     return path.len;
 }
 
-static struct str rewrite_path(const struct route_entry *en, const struct rewrite *w, struct str path, struct arena *a)
+static struct str rewrite_path(const struct route_entry *en, const struct rewrite *w,
+                               struct str path, struct arena *a)
 {
     size_t n = path_len(path);
     if (w->prefix.len) {
         size_t matched = en->kind == PATH_REGEX ? n : en->path.len;
-        return arena_printf(a, "%.*s%.*s", STR_ARG(w->prefix), (int)(path.len - matched), path.p + matched);
+        return arena_printf(a, "%.*s%.*s", STR_ARG(w->prefix), (int)(path.len - matched),
+                            path.p + matched);
     }
     if (!w->regex)
         return path;
@@ -77,8 +84,9 @@ static void set_host(struct headers *h, struct str host)
         f->value = host;
 }
 
-void route_rewrite_request(const struct route_table *t, const struct route *r, const struct weighted_cluster *w,
-                           struct headers *h, struct stream_info *si)
+void route_rewrite_request(const struct route_table *t, const struct route *r,
+                           const struct weighted_cluster *w, struct headers *h,
+                           struct stream_info *si)
 {
     const struct route_entry *en = (const struct route_entry *)r;
     apply_levels(t, w ? w->request : NULL, r->request, r->vhost->request, t->request, h, si);
@@ -93,13 +101,16 @@ void route_rewrite_request(const struct route_table *t, const struct route *r, c
         set_host(h, en->host_rewrite);
 }
 
-void route_rewrite_response(const struct route_table *t, const struct route *r, const struct weighted_cluster *w,
-                            struct headers *h, const struct stream_info *si)
+void route_rewrite_response(const struct route_table *t, const struct route *r,
+                            const struct weighted_cluster *w, struct headers *h,
+                            const struct stream_info *si)
 {
     apply_levels(t, w ? w->response : NULL, r->response, r->vhost->response, t->response, h, si);
 }
 
-/* --- redirect ------------------------------------------------------------------------------------------------- */
+/* --- redirect
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static struct str without_port(struct str host)
 {
@@ -111,8 +122,8 @@ static struct str without_port(struct str host)
 }
 
 /* The host with its port: a default port of the former scheme goes when the scheme changes. */
-static struct str redirect_host(const struct redirect *d, struct str from, struct str to, struct str host,
-                                struct arena *a)
+static struct str redirect_host(const struct redirect *d, struct str from, struct str to,
+                                struct str host, struct arena *a)
 {
     if (d->host.len)
         host = d->host;
@@ -125,8 +136,8 @@ static struct str redirect_host(const struct redirect *d, struct str from, struc
     return !str_eq(from, to) && old_default ? bare : host;
 }
 
-struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls, struct arena *a,
-                                   unsigned *out_status)
+struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls,
+                                   struct arena *a, unsigned *out_status)
 {
     const struct route_entry *en = (const struct route_entry *)r;
     const struct redirect *d = r->redirect;
@@ -140,8 +151,9 @@ struct str route_redirect_location(const struct route *r, const struct headers *
     struct str query = str_n(path.p + query_at, path.len - query_at);
     if (d->path.len) {
         bool has_query = str_chr(d->path, '?') >= 0;
-        path = has_query || d->strip_query ? d->path
-                                           : arena_printf(a, "%.*s%.*s", STR_ARG(d->path), STR_ARG(query));
+        path = has_query || d->strip_query
+                   ? d->path
+                   : arena_printf(a, "%.*s%.*s", STR_ARG(d->path), STR_ARG(query));
     } else if (!own) {
         path = rewrite_path(en, &d->rewrite, path, a);
     }

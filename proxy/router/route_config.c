@@ -8,7 +8,8 @@ typedef Envoy__Config__Route__V3__VirtualHost VirtualHost;
 
 enum { DEFAULT_MAX_DIRECT_BODY = 4096 };
 
-/* --- domains ----------------------------------------------------------------------------------------- */
+/* --- domains
+ * ----------------------------------------------------------------------------------------- */
 
 static struct str lower(struct arena *a, struct str s)
 {
@@ -18,7 +19,8 @@ static struct str lower(struct arena *a, struct str s)
     return str_n(p, s.len);
 }
 
-static void add_domain(struct vhost_index *ix, struct arena *a, struct vhost *v, struct str domain, struct errors *e)
+static void add_domain(struct vhost_index *ix, struct arena *a, struct vhost *v, struct str domain,
+                       struct errors *e)
 {
     struct str d = lower(a, domain);
     bool starts = d.len && d.p[0] == '*', ends = d.len && d.p[d.len - 1] == '*';
@@ -34,7 +36,8 @@ static void add_domain(struct vhost_index *ix, struct arena *a, struct vhost *v,
         had = ix->any;
         ix->any = v;
     } else if (stars > 1 || (stars == 1 && !starts && !ends)) {
-        errors_add(e, NULL, "'%.*s': a wildcard must be the first or the last character", STR_ARG(domain));
+        errors_add(e, NULL, "'%.*s': a wildcard must be the first or the last character",
+                   STR_ARG(domain));
         return;
     } else if (starts) {
         had = map_put(&ix->suffixes, str_n(d.p + 1, d.len - 1), v);
@@ -44,7 +47,9 @@ static void add_domain(struct vhost_index *ix, struct arena *a, struct vhost *v,
         had = map_put(&ix->exact, d, v);
     }
     if (had)
-        errors_add(e, NULL, "only unique values for domains are permitted; duplicate entry of domain '%.*s'", STR_ARG(domain));
+        errors_add(e, NULL,
+                   "only unique values for domains are permitted; duplicate entry of domain '%.*s'",
+                   STR_ARG(domain));
 }
 
 static int longest_first(const void *a, const void *b)
@@ -71,7 +76,8 @@ static size_t *key_lengths(struct arena *a, const struct map *m, size_t *out_n)
     return v;
 }
 
-/* --- virtual hosts --------------------------------------------------------------------------------------- */
+/* --- virtual hosts
+ * --------------------------------------------------------------------------------------- */
 
 static void compile_require_tls(struct vhost *v, const VirtualHost *m, struct errors *e)
 {
@@ -81,26 +87,29 @@ static void compile_require_tls(struct vhost *v, const VirtualHost *m, struct er
     case ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL:
         v->require_tls = true;
         v->to_https = (struct redirect){.https = true, .status = 301};
-        v->tls_redirect = (struct route){.vhost = v, .action = ROUTE_REDIRECT, .redirect = &v->to_https};
+        v->tls_redirect = (struct route){
+            .vhost = v, .action = ROUTE_REDIRECT, .redirect = &v->to_https};
         return;
     default:
         errors_add(e, "require_tls", "EXTERNAL_ONLY is not supported");
     }
 }
 
-static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualHost *m, size_t max_body,
-                          struct errors *e)
+static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualHost *m,
+                          size_t max_body, struct errors *e)
 {
     struct arena *a = t->arena;
     struct retry_policy *retry = NULL;
     v->name = arena_str(a, str_of(m->name));
     compile_require_tls(v, m, e);
-    v->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add, m->n_request_headers_to_add,
-                                          m->request_headers_to_remove, m->n_request_headers_to_remove,
-                                          "request_headers_to_add", "request_headers_to_remove", e);
-    v->response = headers_mutation_compile(a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
-                                           m->response_headers_to_remove, m->n_response_headers_to_remove,
-                                           "response_headers_to_add", "response_headers_to_remove", e);
+    v->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add,
+                                          m->n_request_headers_to_add, m->request_headers_to_remove,
+                                          m->n_request_headers_to_remove, "request_headers_to_add",
+                                          "request_headers_to_remove", e);
+    v->response = headers_mutation_compile(
+        a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
+        m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
+        "response_headers_to_remove", e);
     if (m->retry_policy) {
         size_t mark = errors_push(e, "retry_policy");
         retry = retry_policy_compile(a, m->retry_policy, e);
@@ -110,7 +119,8 @@ static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualH
     v->routes = arena_zalloc(a, (m->n_routes + 1) * sizeof(*v->routes));
     for (size_t i = 0; i < m->n_routes; i++) {
         size_t mark = errors_push_index(e, "routes", i);
-        route_entry_compile(&v->routes[i], &t->index->regexes, a, m->routes[i], v, retry, max_body, e);
+        route_entry_compile(&v->routes[i], &t->index->regexes, a, m->routes[i], v, retry, max_body,
+                            e);
         v->routes[i].route.attempt_count = m->include_request_attempt_count;
         v->routes[i].route.attempt_count_response = m->include_attempt_count_in_response;
         errors_pop(e, mark);
@@ -122,9 +132,12 @@ static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualH
     }
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------ */
+/* --- the whole
+ * ------------------------------------------------------------------------------------------------
+ */
 
-static void check_clusters(const struct vhost *v, const struct route_compile_options *opts, struct errors *e)
+static void check_clusters(const struct vhost *v, const struct route_compile_options *opts,
+                           struct errors *e)
 {
     for (size_t i = 0; i < v->num_routes; i++) {
         const struct route *r = &v->routes[i].route;
@@ -133,7 +146,8 @@ static void check_clusters(const struct vhost *v, const struct route_compile_opt
             errors_add(e, "route.cluster", "unknown cluster '%.*s'", STR_ARG(r->cluster));
         for (size_t k = 0; k < r->num_weighted; k++) {
             if (!opts->cluster_known(opts->arg, r->weighted[k].name))
-                errors_add(e, "route.weighted_clusters", "unknown cluster '%.*s'", STR_ARG(r->weighted[k].name));
+                errors_add(e, "route.weighted_clusters", "unknown cluster '%.*s'",
+                           STR_ARG(r->weighted[k].name));
         }
         errors_pop(e, mark);
     }
@@ -149,7 +163,8 @@ static void table_free(struct route_table *t)
     arena_free(&a);
 }
 
-struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts, struct errors *e)
+struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts,
+                                        struct errors *e)
 {
     const RouteConfiguration *m = msg;
     size_t before = e->num_errors;
@@ -164,12 +179,14 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
     map_init(&t->index->prefixes, false);
     t->ignore_port = m->ignore_port_in_host_matching;
     t->most_specific_wins = m->most_specific_header_mutations_wins;
-    t->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add, m->n_request_headers_to_add,
-                                          m->request_headers_to_remove, m->n_request_headers_to_remove,
-                                          "request_headers_to_add", "request_headers_to_remove", e);
-    t->response = headers_mutation_compile(a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
-                                           m->response_headers_to_remove, m->n_response_headers_to_remove,
-                                           "response_headers_to_add", "response_headers_to_remove", e);
+    t->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add,
+                                          m->n_request_headers_to_add, m->request_headers_to_remove,
+                                          m->n_request_headers_to_remove, "request_headers_to_add",
+                                          "request_headers_to_remove", e);
+    t->response = headers_mutation_compile(
+        a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
+        m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
+        "response_headers_to_remove", e);
     size_t max_body = wkt_u32(m->max_direct_response_body_size_bytes, DEFAULT_MAX_DIRECT_BODY);
     struct map names;
     map_init(&names, false);
@@ -178,7 +195,9 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
         struct vhost *v = ARENA_NEW(a, struct vhost);
         size_t mark = errors_push_index(e, "virtual_hosts", i);
         if (map_put(&names, str_of(vm->name), v))
-            errors_add(e, "name", "only unique names for virtual hosts are permitted; duplicate '%s'", vm->name);
+            errors_add(e, "name",
+                       "only unique names for virtual hosts are permitted; duplicate '%s'",
+                       vm->name);
         compile_vhost(t, v, vm, max_body, e);
         if (opts && opts->cluster_known && wkt_bool(m->validate_clusters, false))
             check_clusters(v, opts, e);

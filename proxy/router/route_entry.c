@@ -22,7 +22,8 @@ static struct str lower(struct arena *a, struct str s)
     return str_n(p, s.len);
 }
 
-/* --- header mutations ------------------------------------------------------------------------------------ */
+/* --- header mutations
+ * ------------------------------------------------------------------------------------ */
 
 static bool may_change(struct str name, const char *field, struct errors *e)
 {
@@ -35,7 +36,8 @@ static bool may_change(struct str name, const char *field, struct errors *e)
     return false;
 }
 
-static void compile_add(struct header_add *out, struct arena *a, const HeaderOption *m, struct errors *e)
+static void compile_add(struct header_add *out, struct arena *a, const HeaderOption *m,
+                        struct errors *e)
 {
     if (!m->header) {
         errors_add(e, "header", "is required");
@@ -54,8 +56,9 @@ static void compile_add(struct header_add *out, struct arena *a, const HeaderOpt
     out->keep_empty = m->keep_empty_value;
 }
 
-struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *add, size_t num_add, char *const *remove,
-                                                  size_t num_remove, const char *adds, const char *removes,
+struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *add, size_t num_add,
+                                                  char *const *remove, size_t num_remove,
+                                                  const char *adds, const char *removes,
                                                   struct errors *e)
 {
     if (!num_add && !num_remove)
@@ -79,10 +82,12 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
     return m;
 }
 
-/* --- match ------------------------------------------------------------------------------------------------- */
+/* --- match
+ * -------------------------------------------------------------------------------------------------
+ */
 
-static void compile_path(struct route_entry *r, struct regex_list *l, struct arena *a, const RouteMatch *m,
-                         struct errors *e)
+static void compile_path(struct route_entry *r, struct regex_list *l, struct arena *a,
+                         const RouteMatch *m, struct errors *e)
 {
     const char *path = NULL;
     r->ignore_case = !wkt_bool(m->case_sensitive, true);
@@ -113,8 +118,8 @@ static void compile_path(struct route_entry *r, struct regex_list *l, struct are
     r->path = r->ignore_case ? lower(a, str_of(path)) : arena_str(a, str_of(path));
 }
 
-static void compile_query(struct route_entry *r, struct regex_list *l, struct arena *a, const RouteMatch *m,
-                          struct errors *e)
+static void compile_query(struct route_entry *r, struct regex_list *l, struct arena *a,
+                          const RouteMatch *m, struct errors *e)
 {
     r->num_query = m->n_query_parameters;
     r->query = arena_zalloc(a, (r->num_query + 1) * sizeof(*r->query));
@@ -137,8 +142,8 @@ static void compile_query(struct route_entry *r, struct regex_list *l, struct ar
     }
 }
 
-static void compile_match(struct route_entry *r, struct regex_list *l, struct arena *a, const RouteMatch *m,
-                          struct errors *e)
+static void compile_match(struct route_entry *r, struct regex_list *l, struct arena *a,
+                          const RouteMatch *m, struct errors *e)
 {
     size_t mark = errors_push(e, "match");
     r->fraction_ppm = 1000000;
@@ -149,7 +154,8 @@ static void compile_match(struct route_entry *r, struct regex_list *l, struct ar
     }
     compile_path(r, l, a, m, e);
     compile_query(r, l, a, m, e);
-    r->headers = header_matches_compile(l, a, (void *const *)m->headers, m->n_headers, "headers", e);
+    r->headers = header_matches_compile(l, a, (void *const *)m->headers, m->n_headers, "headers",
+                                        e);
     r->num_headers = m->n_headers;
     r->grpc_only = m->grpc != NULL;
     if (m->runtime_fraction)
@@ -157,7 +163,9 @@ static void compile_match(struct route_entry *r, struct regex_list *l, struct ar
     errors_pop(e, mark);
 }
 
-/* --- retry --------------------------------------------------------------------------------------------------- */
+/* --- retry
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t compile_retry_on(struct str text, struct errors *e)
 {
@@ -187,10 +195,12 @@ static uint32_t compile_retry_on(struct str text, struct errors *e)
 static void compile_retry_hosts(struct retry_policy *p, const RetryPolicy *m, struct errors *e)
 {
     for (size_t i = 0; i < m->n_retry_host_predicate; i++) {
-        const Envoy__Config__Route__V3__RetryPolicy__RetryHostPredicate *h = m->retry_host_predicate[i];
+        const Envoy__Config__Route__V3__RetryPolicy__RetryHostPredicate *h =
+            m->retry_host_predicate[i];
         const char *url = h->typed_config ? h->typed_config->type_url : "";
         struct str type = str_of(url);
-        if (str_ends(type, STR("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")) ||
+        if (str_ends(type,
+                     STR("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")) ||
             (!type.len && strcmp(h->name, "envoy.retry_host_predicates.previous_hosts") == 0)) {
             p->previous_hosts = true;
             continue;
@@ -199,7 +209,9 @@ static void compile_retry_hosts(struct retry_policy *p, const RetryPolicy *m, st
         errors_add(e, NULL, "'%s' is not supported", h->name);
         errors_pop(e, mark);
     }
-    p->host_attempts = m->host_selection_retry_max_attempts > 0 ? (uint32_t)m->host_selection_retry_max_attempts : 1;
+    p->host_attempts = m->host_selection_retry_max_attempts > 0
+                           ? (uint32_t)m->host_selection_retry_max_attempts
+                           : 1;
 }
 
 struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, struct errors *e)
@@ -209,16 +221,19 @@ struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, stru
     p->on = compile_retry_on(str_of(m->retry_on), e);
     p->num_retries = wkt_u32(m->num_retries, 1);
     p->per_try_timeout_ms = wkt_duration_ms(m->per_try_timeout, 0, e, "per_try_timeout");
-    p->per_try_idle_timeout_ms = wkt_duration_ms(m->per_try_idle_timeout, 0, e, "per_try_idle_timeout");
+    p->per_try_idle_timeout_ms = wkt_duration_ms(m->per_try_idle_timeout, 0, e,
+                                                 "per_try_idle_timeout");
     p->backoff_base_ms = 25;
     if (m->retry_back_off) {
-        p->backoff_base_ms = wkt_duration_ms(m->retry_back_off->base_interval, 25, e, "retry_back_off.base_interval");
+        p->backoff_base_ms = wkt_duration_ms(m->retry_back_off->base_interval, 25, e,
+                                             "retry_back_off.base_interval");
         if (!p->backoff_base_ms)
             p->backoff_base_ms = 1;
     }
     p->backoff_max_ms = p->backoff_base_ms * 10;
     if (m->retry_back_off && m->retry_back_off->max_interval)
-        p->backoff_max_ms = wkt_duration_ms(m->retry_back_off->max_interval, 0, e, "retry_back_off.max_interval");
+        p->backoff_max_ms = wkt_duration_ms(m->retry_back_off->max_interval, 0, e,
+                                            "retry_back_off.max_interval");
     if (p->backoff_max_ms < p->backoff_base_ms)
         errors_add(e, "retry_back_off.max_interval", "must not be shorter than base_interval");
     uint16_t *codes = arena_zalloc(a, (m->n_retriable_status_codes + 1) * sizeof(*codes));
@@ -230,10 +245,12 @@ struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, stru
     return p;
 }
 
-/* --- actions ----------------------------------------------------------------------------------------------------- */
+/* --- actions
+ * -----------------------------------------------------------------------------------------------------
+ */
 
-static void compile_regex_rewrite(struct rewrite *w, struct regex_list *l, struct arena *a, const void *msg,
-                                  struct errors *e)
+static void compile_regex_rewrite(struct rewrite *w, struct regex_list *l, struct arena *a,
+                                  const void *msg, struct errors *e)
 {
     const Envoy__Type__Matcher__V3__RegexMatchAndSubstitute *m = msg;
     size_t mark = errors_push(e, "regex_rewrite");
@@ -248,8 +265,8 @@ static void compile_regex_rewrite(struct rewrite *w, struct regex_list *l, struc
     errors_pop(e, mark);
 }
 
-static void compile_weighted(struct route *r, struct arena *a, const Envoy__Config__Route__V3__WeightedCluster *m,
-                             struct errors *e)
+static void compile_weighted(struct route *r, struct arena *a,
+                             const Envoy__Config__Route__V3__WeightedCluster *m, struct errors *e)
 {
     struct weighted_cluster *v = arena_zalloc(a, (m->n_clusters + 1) * sizeof(*v));
     size_t outer = errors_push(e, "weighted_clusters");
@@ -260,13 +277,14 @@ static void compile_weighted(struct route *r, struct arena *a, const Envoy__Conf
         if (!v[i].name.len)
             errors_add(e, "name", "must not be empty");
         v[i].weight = wkt_u32(c->weight, 0);
-        v[i].request = headers_mutation_compile(a, (void *const *)c->request_headers_to_add, c->n_request_headers_to_add,
-                                                c->request_headers_to_remove, c->n_request_headers_to_remove,
-                                                "request_headers_to_add", "request_headers_to_remove", e);
-        v[i].response =
-            headers_mutation_compile(a, (void *const *)c->response_headers_to_add, c->n_response_headers_to_add,
-                                     c->response_headers_to_remove, c->n_response_headers_to_remove,
-                                     "response_headers_to_add", "response_headers_to_remove", e);
+        v[i].request = headers_mutation_compile(
+            a, (void *const *)c->request_headers_to_add, c->n_request_headers_to_add,
+            c->request_headers_to_remove, c->n_request_headers_to_remove, "request_headers_to_add",
+            "request_headers_to_remove", e);
+        v[i].response = headers_mutation_compile(
+            a, (void *const *)c->response_headers_to_add, c->n_response_headers_to_add,
+            c->response_headers_to_remove, c->n_response_headers_to_remove,
+            "response_headers_to_add", "response_headers_to_remove", e);
         v[i].host_rewrite = arena_str(a, str_of(c->host_rewrite_literal));
         r->total_weight += v[i].weight;
         errors_pop(e, mark);
@@ -280,7 +298,8 @@ static void compile_weighted(struct route *r, struct arena *a, const Envoy__Conf
     r->num_weighted = m->n_clusters;
 }
 
-static void compile_cluster(struct route *r, struct arena *a, const RouteAction *m, struct errors *e)
+static void compile_cluster(struct route *r, struct arena *a, const RouteAction *m,
+                            struct errors *e)
 {
     static const unsigned not_found[] = {503, 404, 500};
     r->cluster_not_found_code = not_found[m->cluster_not_found_response_code];
@@ -299,21 +318,23 @@ static void compile_cluster(struct route *r, struct arena *a, const RouteAction 
     }
 }
 
-static void compile_forward(struct route_entry *en, struct regex_list *l, struct arena *a, const RouteAction *m,
-                            const struct retry_policy *inherited, struct errors *e)
+static void compile_forward(struct route_entry *en, struct regex_list *l, struct arena *a,
+                            const RouteAction *m, const struct retry_policy *inherited,
+                            struct errors *e)
 {
     struct route *r = &en->route;
     size_t mark = errors_push(e, "route");
     compile_cluster(r, a, m, e);
-    r->priority = m->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? PRIORITY_HIGH : PRIORITY_DEFAULT;
+    r->priority = m->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? PRIORITY_HIGH
+                                                                                 : PRIORITY_DEFAULT;
     r->has_timeout = m->timeout != NULL;
     r->timeout_ms = wkt_duration_ms(m->timeout, 15000, e, "timeout");
     r->has_idle_timeout = m->idle_timeout != NULL;
     r->idle_timeout_ms = wkt_duration_ms(m->idle_timeout, 0, e, "idle_timeout");
     if (m->max_stream_duration && m->max_stream_duration->max_stream_duration) {
         r->has_max_stream_duration = true;
-        r->max_stream_duration_ms = wkt_duration_ms(m->max_stream_duration->max_stream_duration, 0, e,
-                                                    "max_stream_duration.max_stream_duration");
+        r->max_stream_duration_ms = wkt_duration_ms(m->max_stream_duration->max_stream_duration, 0,
+                                                    e, "max_stream_duration.max_stream_duration");
     }
     if (m->prefix_rewrite[0])
         en->rewrite.prefix = arena_str(a, str_of(m->prefix_rewrite));
@@ -321,7 +342,8 @@ static void compile_forward(struct route_entry *en, struct regex_list *l, struct
         errors_add(e, "prefix_rewrite", "cannot be used with a regex match; use regex_rewrite");
     if (m->regex_rewrite)
         compile_regex_rewrite(&en->rewrite, l, a, m->regex_rewrite, e);
-    if (m->host_rewrite_specifier_case == ROUTE(ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL))
+    if (m->host_rewrite_specifier_case ==
+        ROUTE(ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL))
         en->host_rewrite = arena_str(a, str_of(m->host_rewrite_literal));
     r->retry = inherited;
     if (m->retry_policy) {
@@ -332,16 +354,18 @@ static void compile_forward(struct route_entry *en, struct regex_list *l, struct
     errors_pop(e, mark);
 }
 
-static void compile_redirect(struct route_entry *en, struct regex_list *l, struct arena *a, const Redirect *m,
-                             struct errors *e)
+static void compile_redirect(struct route_entry *en, struct regex_list *l, struct arena *a,
+                             const Redirect *m, struct errors *e)
 {
     static const unsigned codes[] = {301, 302, 303, 307, 308};
     struct redirect *d = ARENA_NEW(a, struct redirect);
     size_t mark = errors_push(e, "redirect");
     en->route.redirect = d;
-    d->https = m->scheme_rewrite_specifier_case == ROUTE(REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_HTTPS_REDIRECT) &&
+    d->https = m->scheme_rewrite_specifier_case ==
+                   ROUTE(REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_HTTPS_REDIRECT) &&
                m->https_redirect;
-    if (m->scheme_rewrite_specifier_case == ROUTE(REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_SCHEME_REDIRECT))
+    if (m->scheme_rewrite_specifier_case ==
+        ROUTE(REDIRECT_ACTION__SCHEME_REWRITE_SPECIFIER_SCHEME_REDIRECT))
         d->scheme = arena_str(a, str_of(m->scheme_redirect));
     d->host = arena_str(a, str_of(m->host_redirect));
     d->port = m->port_redirect;
@@ -364,7 +388,8 @@ static void compile_redirect(struct route_entry *en, struct regex_list *l, struc
 }
 
 static void compile_direct(struct route *r, struct arena *a,
-                           const Envoy__Config__Route__V3__DirectResponseAction *m, size_t max_body, struct errors *e)
+                           const Envoy__Config__Route__V3__DirectResponseAction *m, size_t max_body,
+                           struct errors *e)
 {
     size_t mark = errors_push(e, "direct_response");
     r->direct_status = m->status;
@@ -374,27 +399,31 @@ static void compile_direct(struct route *r, struct arena *a,
             r->direct_body = arena_str(a, str_of(m->body->inline_string));
             break;
         case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_BYTES:
-            r->direct_body = arena_str(a, str_n((const char *)m->body->inline_bytes.data, m->body->inline_bytes.len));
+            r->direct_body = arena_str(
+                a, str_n((const char *)m->body->inline_bytes.data, m->body->inline_bytes.len));
             break;
         case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_ENVIRONMENT_VARIABLE: {
             const char *v = getenv(m->body->environment_variable);
             if (!v)
-                errors_add(e, "body.environment_variable", "%s is not set", m->body->environment_variable);
+                errors_add(e, "body.environment_variable", "%s is not set",
+                           m->body->environment_variable);
             r->direct_body = arena_str(a, str_of(v));
             break;
         }
         default:
-            errors_add(e, "body", "only inline_string, inline_bytes and environment_variable are supported");
+            errors_add(e, "body",
+                       "only inline_string, inline_bytes and environment_variable are supported");
         }
         if (r->direct_body.len > max_body)
-            errors_add(e, "body", "has %zu bytes, more than the limit of %zu", r->direct_body.len, max_body);
+            errors_add(e, "body", "has %zu bytes, more than the limit of %zu", r->direct_body.len,
+                       max_body);
     }
     errors_pop(e, mark);
 }
 
-void route_entry_compile(struct route_entry *en, struct regex_list *l, struct arena *a, const void *route_msg,
-                         struct vhost *vhost, const struct retry_policy *vhost_retry, size_t max_body,
-                         struct errors *e)
+void route_entry_compile(struct route_entry *en, struct regex_list *l, struct arena *a,
+                         const void *route_msg, struct vhost *vhost,
+                         const struct retry_policy *vhost_retry, size_t max_body, struct errors *e)
 {
     const Route *m = route_msg;
     struct route *r = &en->route;
@@ -403,12 +432,14 @@ void route_entry_compile(struct route_entry *en, struct regex_list *l, struct ar
     compile_match(en, l, a, m->match, e);
     if (m->decorator)
         r->decorator = arena_str(a, str_of(m->decorator->operation));
-    r->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add, m->n_request_headers_to_add,
-                                          m->request_headers_to_remove, m->n_request_headers_to_remove,
-                                          "request_headers_to_add", "request_headers_to_remove", e);
-    r->response = headers_mutation_compile(a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
-                                           m->response_headers_to_remove, m->n_response_headers_to_remove,
-                                           "response_headers_to_add", "response_headers_to_remove", e);
+    r->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add,
+                                          m->n_request_headers_to_add, m->request_headers_to_remove,
+                                          m->n_request_headers_to_remove, "request_headers_to_add",
+                                          "request_headers_to_remove", e);
+    r->response = headers_mutation_compile(
+        a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
+        m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
+        "response_headers_to_remove", e);
     switch (m->action_case) {
     case ROUTE(ROUTE__ACTION_ROUTE):
         r->action = ROUTE_FORWARD;

@@ -1,6 +1,7 @@
 #include "proxy/router/route_private.h"
 
-/* --- virtual host ---------------------------------------------------------------------------------------- */
+/* --- virtual host
+ * ---------------------------------------------------------------------------------------- */
 
 static struct str lower_host(struct str host, bool ignore_port, struct arena *a)
 {
@@ -23,7 +24,8 @@ static struct str lower_host(struct str host, bool ignore_port, struct arena *a)
     return host;
 }
 
-static const struct vhost *find_vhost(const struct route_table *t, struct str authority, struct arena *a)
+static const struct vhost *find_vhost(const struct route_table *t, struct str authority,
+                                      struct arena *a)
 {
     const struct vhost_index *ix = t->index;
     if (ix->any && !map_count(&ix->exact) && !map_count(&ix->suffixes) && !map_count(&ix->prefixes))
@@ -45,7 +47,8 @@ static const struct vhost *find_vhost(const struct route_table *t, struct str au
     return ix->any;
 }
 
-/* --- conditions ------------------------------------------------------------------------------------------- */
+/* --- conditions
+ * ------------------------------------------------------------------------------------------- */
 
 static struct str path_only(struct str path)
 {
@@ -109,7 +112,8 @@ static bool is_grpc(const struct headers *h)
     return f->value.len == 16 || f->value.p[16] == '+';
 }
 
-static bool fits(const struct route_entry *r, const struct route_match_input *in, struct str path, struct arena *a)
+static bool fits(const struct route_entry *r, const struct route_match_input *in, struct str path,
+                 struct arena *a)
 {
     if (!path_fits(r, path))
         return false;
@@ -126,7 +130,8 @@ static bool fits(const struct route_entry *r, const struct route_match_input *in
     return !r->grpc_only || is_grpc(in->headers);
 }
 
-const struct route *route_match(const struct route_table *t, const struct route_match_input *in, struct arena *a)
+const struct route *route_match(const struct route_table *t, const struct route_match_input *in,
+                                struct arena *a)
 {
     const struct headers *h = in->headers;
     const struct vhost *v = find_vhost(t, h->authority, a);

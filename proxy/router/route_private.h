@@ -30,7 +30,7 @@ struct query_match {
     bool present;
 };
 
-struct rewrite { /* of a path */
+struct rewrite {       /* of a path */
     struct str prefix; /* replaces what matched; p NULL: none */
     const struct regex *regex;
     struct str substitution;
@@ -75,25 +75,26 @@ struct vhost {
 };
 
 struct vhost_index {
-    struct map exact;     /* domain -> struct vhost */
-    struct map suffixes;  /* "*.a.com" as ".a.com" */
-    struct map prefixes;  /* "a.*" as "a." */
+    struct map exact;                  /* domain -> struct vhost */
+    struct map suffixes;               /* "*.a.com" as ".a.com" */
+    struct map prefixes;               /* "a.*" as "a." */
     size_t *suffix_lens, *prefix_lens; /* distinct, longest first */
     size_t num_suffix_lens, num_prefix_lens;
     struct vhost *any; /* "*" */
     struct regex_list regexes;
 };
 
-/* headers_mutation_compile compiles the add and remove lists of one level (HeaderValueOption messages). `adds` and `removes`
- * name the fields for errors. NULL when both are empty. */
-struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *add, size_t num_add, char *const *remove,
-                                                  size_t num_remove, const char *adds, const char *removes,
+/* headers_mutation_compile compiles the add and remove lists of one level (HeaderValueOption
+ * messages). `adds` and `removes` name the fields for errors. NULL when both are empty. */
+struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *add, size_t num_add,
+                                                  char *const *remove, size_t num_remove,
+                                                  const char *adds, const char *removes,
                                                   struct errors *e);
 
 /* route_entry_compile compiles one Route message into `r`. */
-void route_entry_compile(struct route_entry *r, struct regex_list *l, struct arena *a, const void *route_msg,
-                         struct vhost *vhost, const struct retry_policy *vhost_retry, size_t max_body,
-                         struct errors *e);
+void route_entry_compile(struct route_entry *r, struct regex_list *l, struct arena *a,
+                         const void *route_msg, struct vhost *vhost,
+                         const struct retry_policy *vhost_retry, size_t max_body, struct errors *e);
 
 /* retry_policy_compile compiles a RetryPolicy message. */
 struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, struct errors *e);

@@ -12,11 +12,11 @@ struct route_slot {
     struct list link;
     struct refcount ref; /* main's and those of messages under way */
     struct route_slots *owner;
-    struct subscription *sub;       /* NULL: static */
-    struct str name;                /* owned; empty: static */
-    struct route_table *newest;     /* main's */
-    bool settled;                   /* nothing to wait for */
-    struct route_table *current[];  /* by thread; each written by its thread only */
+    struct subscription *sub;      /* NULL: static */
+    struct str name;               /* owned; empty: static */
+    struct route_table *newest;    /* main's */
+    bool settled;                  /* nothing to wait for */
+    struct route_table *current[]; /* by thread; each written by its thread only */
 };
 
 struct route_slots {
@@ -28,7 +28,8 @@ struct route_slots {
     struct list slots;
 };
 
-/* --- the resource type -------------------------------------------------------------------------------------------- */
+/* --- the resource type
+ * -------------------------------------------------------------------------------------------- */
 
 static bool name_of(struct str bytes, struct str *out)
 {
@@ -68,7 +69,9 @@ const struct resource_ops route_resource = {
     .unref = unref,
 };
 
-/* --- publishing ------------------------------------------------------------------------------------------------------ */
+/* --- publishing
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void slot_drop(struct route_slot *s)
 {
@@ -152,7 +155,9 @@ static void on_error(void *arg, struct str text)
 
 static const struct watcher_ops watcher = {on_update, on_absent, on_error};
 
-/* --- slots ------------------------------------------------------------------------------------------------------------ */
+/* --- slots
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static struct route_slot *slot_new(struct route_slots *r)
 {
@@ -173,8 +178,8 @@ struct route_slot *route_slot_static(struct route_slots *r, struct route_table *
     return s;
 }
 
-struct route_slot *route_slot_rds(struct route_slots *r, const struct xds_source *src, struct str name,
-                                  struct str stat_prefix)
+struct route_slot *route_slot_rds(struct route_slots *r, const struct xds_source *src,
+                                  struct str name, struct str stat_prefix)
 {
     struct route_slot *s = slot_new(r);
     s->name = str_n(mem_strndup(name.p, name.len), name.len);

@@ -20,7 +20,8 @@ static size_t limit(const struct router *r)
     return downstream_buffer_limit(r->stream->hc->down);
 }
 
-/* --- the request's body --------------------------------------------------------------------------------------- */
+/* --- the request's body
+ * --------------------------------------------------------------------------------------- */
 
 static void abandon_replay(struct router *r)
 {
@@ -76,7 +77,8 @@ void router_data(struct router *r, struct buffer *b)
             abandon_replay(r);
         } else {
             char bytes[4096];
-            for (size_t off = 0, n; (n = buffer_copy_out(b, off, bytes, sizeof(bytes))) > 0; off += n)
+            for (size_t off = 0, n; (n = buffer_copy_out(b, off, bytes, sizeof(bytes))) > 0;
+                 off += n)
                 buffer_add(&r->replay, bytes, n);
         }
     }
@@ -96,7 +98,9 @@ void router_end(struct router *r)
     router_on_writable(r);
 }
 
-/* --- tries ----------------------------------------------------------------------------------------------------- */
+/* --- tries
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void release_retry(struct router *r)
 {
@@ -111,7 +115,8 @@ static void on_backoff(void *arg)
     start_try(arg);
 }
 
-/* Starts another try after a pause, if one is left and the breaker allows it; says so in the flags if not. */
+/* Starts another try after a pause, if one is left and the breaker allows it; says so in the flags
+ * if not. */
 static bool try_again(struct router *r)
 {
     struct stream *s = r->stream;
@@ -183,7 +188,9 @@ static void start_try(struct router *r)
         upstream_request_pause(r->up);
 }
 
-/* --- failures --------------------------------------------------------------------------------------------------- */
+/* --- failures
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static struct str underscored(struct arena *a, struct str s)
 {
@@ -257,7 +264,9 @@ static void on_timeout(void *arg)
                        STR("upstream request timeout"));
 }
 
-/* --- the response ------------------------------------------------------------------------------------------------ */
+/* --- the response
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void count_code(struct router *r, unsigned status)
 {
@@ -311,7 +320,9 @@ void router_resume_response(struct router *r)
         upstream_request_resume(r->up);
 }
 
-/* --- start and end ------------------------------------------------------------------------------------------------ */
+/* --- start and end
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void no_cluster(struct router *r, struct stream *s)
 {
@@ -351,7 +362,8 @@ void router_start(struct router *r, struct stream *s)
     retry_init(r);
     r->keep = r->retry.on != 0;
     if (c->config->http2) {
-        stream_local_reply(s, 503, FLAG(UPSTREAM_PROTOCOL_ERROR), STR("upstream_http2_not_supported"),
+        stream_local_reply(s, 503, FLAG(UPSTREAM_PROTOCOL_ERROR),
+                           STR("upstream_http2_not_supported"),
                            STR("HTTP/2 upstreams are not supported yet"));
         return;
     }

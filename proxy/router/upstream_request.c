@@ -39,7 +39,8 @@ static void failed(struct upstream_request *u, enum try_failure f, struct str tr
     router_on_failed(u->router, f, transport, started);
 }
 
-/* --- events of the upstream codec -------------------------------------------------------------------------- */
+/* --- events of the upstream codec
+ * -------------------------------------------------------------------------- */
 
 static void touch(struct upstream_request *u)
 {
@@ -144,7 +145,9 @@ static const struct codec_events events = {
     .on_below = on_below,
 };
 
-/* --- timeouts ------------------------------------------------------------------------------------------------ */
+/* --- timeouts
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void timed_out(struct upstream_request *u, uint32_t stat)
 {
@@ -180,7 +183,9 @@ static void arm_per_try(struct upstream_request *u)
     touch(u);
 }
 
-/* --- the slot -------------------------------------------------------------------------------------------------- */
+/* --- the slot
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void describe(struct upstream_request *u)
 {
@@ -240,11 +245,13 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
     s->info.upstream_remote = h->addr;
-    pool_acquire(r->cluster, h, &h1_client_protocol, NULL, s->route->priority, &u->slot, on_slot, u);
+    pool_acquire(r->cluster, h, &h1_client_protocol, NULL, s->route->priority, &u->slot, on_slot,
+                 u);
     return u;
 }
 
-/* --- what the router asks ------------------------------------------------------------------------------------- */
+/* --- what the router asks
+ * ------------------------------------------------------------------------------------- */
 
 bool upstream_request_ready(const struct upstream_request *u)
 {
