@@ -9,15 +9,24 @@ void tls_set_main(struct mailbox *main)
     main_mailbox = main;
 }
 
+/* A session may be resumed where the peer would be judged in the same way, by a server of the same
+ * names; not what else is equal: tickets outlive the rotation of certificates and of their own
+ * keys. */
 static void hash_session_context(struct tls_config *c)
 {
     struct dedup_hash h;
     struct dedup_key key;
     dedup_hash_init(&h);
-    dedup_hash_key(&h, &c->context->entry.key);
+    dedup_hash_u64(&h, (uint64_t)SSL_CTX_get_verify_mode(c->context->ssl_ctx));
     dedup_hash_u64(&h, c->validation != NULL);
     if (c->validation)
         dedup_hash_key(&h, &c->validation->key);
+    for (size_t i = 0; i < c->context->num_certs; i++) {
+        const struct tls_cert *cert = c->context->certs[i];
+        dedup_hash_str(&h, cert->chain[0].subject);
+        for (size_t j = 0; j < cert->chain[0].num_sans; j++)
+            dedup_hash_str(&h, cert->chain[0].sans[j].text);
+    }
     dedup_hash_final(&h, &key);
     memcpy(c->session_context, key.bytes, sizeof(c->session_context));
 }
