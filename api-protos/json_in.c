@@ -59,11 +59,17 @@ static void read_floating(struct reader *r, const struct official_field *f, cons
     encode_floating(&r->out, f, d);
 }
 
+static bool is_null_value(const struct official_field *f)
+{
+    return f->type == TYPE_ENUM &&
+           str_eq(official_text(official_enums[f->target].name), STR("google.protobuf.NullValue"));
+}
+
 static void read_enum(struct reader *r, const struct official_field *f, const struct json *j)
 {
     int32_t number = 0;
     int64_t i;
-    bool ok = false;
+    bool ok = j->type == JSON_NULL && is_null_value(f);
     if (j->type == JSON_STRING)
         ok = official_enum_number(f, j->text, &number);
     if (!ok && (j->type == JSON_NUMBER || j->type == JSON_STRING)) {
@@ -236,6 +242,17 @@ static void read_any_content(struct reader *r, const struct official_message *m,
         read_message(r, m, value, depth);
 }
 
+static void fail_type(struct reader *r, const struct json *j, const struct json *url)
+{
+    struct str name = json_str(url);
+    if (!url)
+        fail(r, j, "no \"@type\"");
+    else
+        errors_add(r->e, NULL, "unknown \"@type\" \"%.*s\" (line %u)",
+                   (int)(name.len < 128 ? name.len : 128), name.len ? name.p : "",
+                   (unsigned)j->line);
+}
+
 static void read_any(struct reader *r, const struct official_message *m, const struct json *j,
                      unsigned depth)
 {
@@ -249,9 +266,7 @@ static void read_any(struct reader *r, const struct official_message *m, const s
     const struct official_message *inner = url ? official_find(registry_strip(json_str(url)))
                                                : NULL;
     if (!inner || inner->kind == OFFICIAL_MAP_ENTRY) {
-        errors_add(r->e, NULL, "%s\"%.*s\" (line %u)", url ? "unknown \"@type\" " : "no \"@type\"",
-                   (int)(json_str(url).len < 128 ? json_str(url).len : 128),
-                   url ? json_str(url).p : "", (unsigned)j->line);
+        fail_type(r, j, url);
         return;
     }
     encode_bytes(&r->out, nth_field(m, 0), json_str(url));
@@ -261,6 +276,12 @@ static void read_any(struct reader *r, const struct official_message *m, const s
 }
 
 /* --- fields ---------------------------------------------------------------------------------- */
+
+static bool nullable(const struct official_field *f)
+{
+    const struct official_message *target = official_target(f);
+    return (target && target->kind == OFFICIAL_VALUE) || is_null_value(f);
+}
 
 static void read_single(struct reader *r, const struct official_field *f, const struct json *j,
                         unsigned depth)
@@ -289,8 +310,7 @@ static void read_repeated(struct reader *r, const struct official_field *f, cons
     size_t mark = packed ? encode_open(&r->out, f) : 0;
     for (const struct json *c = j->first; c; c = c->next) {
         size_t path = errors_push_index(r->e, NULL, i++);
-        bool value = official_target(f) && official_target(f)->kind == OFFICIAL_VALUE;
-        if (c->type == JSON_NULL && !value)
+        if (c->type == JSON_NULL && !nullable(f))
             fail(r, c, "null in a list");
         else
             read_single(r, f, c, depth);
@@ -318,7 +338,6 @@ static void read_map(struct reader *r, const struct official_field *f, const str
                      unsigned depth)
 {
     const struct official_message *entry = official_target(f);
-    const struct official_message *value_type = official_target(nth_field(entry, 1));
     if (j->type != JSON_OBJECT) {
         fail(r, j, "an object is expected");
         return;
@@ -327,7 +346,7 @@ static void read_map(struct reader *r, const struct official_field *f, const str
         size_t path = errors_push_key(r->e, NULL, c->key);
         size_t mark = encode_open(&r->out, f);
         read_map_key(r, nth_field(entry, 0), c);
-        if (c->type == JSON_NULL && !(value_type && value_type->kind == OFFICIAL_VALUE))
+        if (c->type == JSON_NULL && !nullable(nth_field(entry, 1)))
             fail(r, c, "null in a map");
         else
             read_single(r, nth_field(entry, 1), c, depth + 1);
@@ -352,12 +371,11 @@ static void read_field(struct reader *r, const struct official_field *f, const s
     r->out.omit_zero = false;
 }
 
-/* A null is an unset field, but for a Value, which can be null. */
+/* A null is an unset field, but for a Value and a NullValue, which can be null. */
 static bool is_unset(const struct official_field *f, const struct json *j)
 {
-    const struct official_message *target = official_target(f);
-    return j->type == JSON_NULL && !(target && target->kind == OFFICIAL_VALUE &&
-                                     !(f->flags & (OFFICIAL_REPEATED | OFFICIAL_MAP)));
+    bool many = f->flags & (OFFICIAL_REPEATED | OFFICIAL_MAP);
+    return j->type == JSON_NULL && (many || !nullable(f));
 }
 
 static size_t push_unknown(struct reader *r, struct str key)
