@@ -90,7 +90,7 @@ def wait_for_service(pods):
         wait_until(lambda name=name: listening(pods[name]), 20, f"the application of {name}")
     wait_until(lambda: subprocess.run(command, capture_output=True, timeout=20,
                                       check=False).returncode == 0,
-               20, "an answer from the servers", pods.values())
+               10, "an answer from the servers", pods.values())
 
 
 def print_row(*cells):
