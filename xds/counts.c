@@ -108,6 +108,7 @@ void xds_counts_success(struct xds_counts *c, struct str version, uint64_t wall_
     if (!c)
         return;
     count(c, COUNT_SUCCESS);
+    count(c, COUNT_ATTEMPT);
     stats_gauge_set(c->scope, MAIN_THREAD, COUNT_TIME, wall_us / 1000);
     stats_gauge_set(c->scope, MAIN_THREAD, COUNT_VERSION, hash_xxh64(version.p, version.len, 0));
     stats_text_set(c->scope, COUNT_VERSION_TEXT, version);
@@ -117,16 +118,19 @@ void xds_counts_success(struct xds_counts *c, struct str version, uint64_t wall_
 void xds_counts_rejected(struct xds_counts *c)
 {
     count(c, COUNT_REJECTED);
+    count(c, COUNT_ATTEMPT);
 }
 
 void xds_counts_failure(struct xds_counts *c)
 {
     count(c, COUNT_FAILURE);
+    count(c, COUNT_ATTEMPT);
 }
 
 void xds_counts_timeout(struct xds_counts *c)
 {
     count(c, COUNT_TIMEOUT);
+    count(c, COUNT_ATTEMPT);
 }
 
 void xds_counts_reload(struct xds_counts *c, uint64_t wall_us)

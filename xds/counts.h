@@ -18,8 +18,9 @@ struct xds_counts *xds_counts_get(struct map *all, const struct xds_stats_prefix
 /* xds_counts_put gives the reference back and sets *c to NULL. */
 void xds_counts_put(struct map *all, struct xds_counts **c);
 
-/* One function an event: a version was asked for; one was accepted; one was refused; the source
- * could not be reached; the initial fetch timeout passed. `us` is how long taking it in took. */
+/* One function an event: the subscription began; a version was accepted, was refused; the source
+ * could not be reached; the initial fetch timeout passed. Each but the first begins another
+ * attempt. `us` is how long taking it in took. */
 void xds_counts_attempt(struct xds_counts *c);
 void xds_counts_success(struct xds_counts *c, struct str version, uint64_t wall_us, uint64_t us);
 void xds_counts_rejected(struct xds_counts *c);

@@ -188,7 +188,6 @@ void xds_feed_updated(struct xds_feed *f, struct str version, bool accepted, boo
     struct loop *loop = f->type->x->loop;
     if (!f->collects)
         return;
-    xds_counts_attempt(f->counts);
     if (accepted)
         xds_counts_success(f->counts, version, loop_wall_us(loop), loop_now_us(loop) - f->begun_us);
     else

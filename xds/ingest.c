@@ -142,10 +142,10 @@ static size_t ingest_named(struct xds_ingest *in, struct xds_resource *r, struct
     struct arena scratch;
     size_t cost;
     arena_init(&scratch, 0);
-    struct str canonical = bytes;
-    if (!r->has_bytes || !str_eq(bytes, r->bytes))
-        canonical = pb_canonical(f->type->descriptor, bytes, &scratch);
-    uint64_t hash = pb_hash(canonical);
+    bool identical = r->has_bytes && str_eq(bytes, r->bytes);
+    struct str canonical = identical ? r->bytes
+                                     : pb_canonical(f->type->descriptor, bytes, &scratch);
+    uint64_t hash = identical ? r->hash : pb_hash(canonical);
     if (xds_resource_same(r, canonical, hash)) {
         xds_resource_unchanged(r, in->r.version_info);
         cost = bytes.len >> COMPARE_SHIFT;

@@ -175,7 +175,9 @@ static void on_pump(void *arg)
     case XDS_STREAM_BACKOFF:
         return;
     case XDS_STREAM_OPEN:
-        if (!st->sending)
+        /* While clusters are being applied each adds a name of endpoints: asked for at the end,
+         * after the answer, all together. */
+        if (!st->sending && !st->applying)
             send_next(st);
         if (!st->receiving && !st->applying && !st->variant->answer_due(st)) {
             st->receiving = true;

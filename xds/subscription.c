@@ -80,7 +80,6 @@ void subscription_tell(struct subscription *s, enum subscription_news news)
         xds_counts_rejected(s->counts);
         break;
     }
-    xds_counts_attempt(s->counts);
     if (update_due(s) || s->error_due)
         loop_post(x->loop, &s->task);
 }
@@ -114,7 +113,8 @@ struct subscription *xds_subscribe(struct xds *x, const struct xds_source *src,
     task_init(&s->task, on_task, s);
     timer_init(&s->timer, x->loop, on_timer, s);
     s->counts = xds_counts_get(&x->counts, prefix, ops->reload_stats);
-    xds_counts_attempt(s->counts);
+    if (!f->file) /* a file counts each reading, as in Envoy */
+        xds_counts_attempt(s->counts);
     list_push_tail(&r->watchers, &s->link);
     s->error_due = !r->compiled && r->error.len;
     if (r->compiled || s->error_due) {

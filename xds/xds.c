@@ -267,7 +267,8 @@ void xds_collect(struct xds *x, const struct xds_source *src, const struct resou
     f->settled_arg = arg;
     f->fetch_timeout_ms = src->initial_fetch_timeout_ms;
     f->counts = xds_counts_get(&x->counts, prefix, ops->reload_stats);
-    xds_counts_attempt(f->counts);
+    if (!f->file)
+        xds_counts_attempt(f->counts);
     if (xds_feed_tried(f))
         xds_feed_start_timers(f);
     xds_feed_changed(f);

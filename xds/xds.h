@@ -125,8 +125,9 @@ struct xds_options {
     const struct xds_transport_ops *transport; /* NULL: gRPC */
 };
 
-/* xds_new makes a client on the main loop. xds_free closes every stream and file watch, drops what
- * was cached and sets *x to NULL; no callback runs. */
+/* xds_new makes a client on the main loop. xds_free closes every stream and file watch (every
+ * subscription must have been ended before), drops what was cached and sets *x to NULL; no
+ * callback runs. */
 struct xds *xds_new(struct loop *main, const struct xds_options *opts);
 void xds_free(struct xds **x);
 

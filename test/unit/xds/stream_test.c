@@ -199,6 +199,7 @@ static void serve_many(struct fixture *f, int value)
 START_TEST(test_a_large_response_is_taken_in_slices)
 {
     struct fixture f;
+    struct watcher w;
     fixture_init(&f);
     collect(&f, &cds_ops);
     run(&f);
@@ -207,12 +208,18 @@ START_TEST(test_a_large_response_is_taken_in_slices)
     ck_assert_uint_gt(first, 100);
     ck_assert_uint_lt(first, MANY);
     ck_assert(!last_call(&f)->receiving);
-    loop_run_once(f.loop, false); /* others have their turn between slices */
+    f.next_line = f.num_lines;
+    watch(&w, &f, "w", &from_ads, &eds_ops, "e"); /* as an applied cluster does */
+    loop_run_once(f.loop, false);                 /* others have their turn between slices */
     ck_assert_uint_lt(f.num_compiles, MANY);
+    expect_silence(&f);
     run(&f);
     ck_assert_uint_eq(f.num_compiles, MANY);
     ck_assert(last_call(&f)->receiving);
-    ck_assert_str_eq(f.lines[f.num_lines - 1], "Cluster v=1 n=1 names=");
+    expect_line(&f, "Cluster v=1 n=1 names=");
+    expect_line(&f, "ClusterLoadAssignment v= n= names=e");
+    expect_silence(&f);
+    xds_unsubscribe(&w.sub);
     fixture_cleanup(&f);
 }
 END_TEST

@@ -126,7 +126,7 @@ START_TEST(test_counters)
     advance(&f, XDS_FETCH_TIMEOUT_MS);
     hang_up(&f);
     ck_assert_uint_eq(stat("control_plane.connected_state"), 0);
-    ck_assert_uint_eq(stat("cluster_manager.cds.update_attempt"), 4);
+    ck_assert_uint_eq(stat("cluster_manager.cds.update_attempt"), 5);
     ck_assert_uint_eq(stat("cluster_manager.cds.update_success"), 2);
     ck_assert_uint_eq(stat("cluster_manager.cds.update_rejected"), 1);
     ck_assert_uint_eq(stat("cluster_manager.cds.update_failure"), 1);
@@ -134,13 +134,14 @@ START_TEST(test_counters)
     /* What Envoy 1.40 shows for the version text "4". */
     ck_assert_uint_eq(stat("cluster_manager.cds.version"), 10464417414901951369u);
     ck_assert_uint_gt(stat("cluster_manager.cds.update_time"), 1500000000000);
-    ck_assert_uint_eq(stat("cluster.e.update_attempt"), 3);
+    ck_assert_uint_eq(stat("cluster.e.update_attempt"), 4);
     ck_assert_uint_eq(stat("cluster.e.update_success"), 1);
     ck_assert_uint_eq(stat("cluster.e.update_rejected"), 1);
     ck_assert_uint_eq(stat("cluster.e.update_failure"), 1);
     ck_assert_uint_eq(stat("cluster.e.init_fetch_timeout"), 0);
     ck_assert(!stats_find(STR("cluster.e.config_reload"), &value));
     ck_assert_uint_eq(stat("cluster.none.init_fetch_timeout"), 1);
+    ck_assert_uint_eq(stat("cluster.none.update_attempt"), 3); /* a timeout and a failure more */
     /* A cluster that is replaced goes on counting. */
     watch(&again, &f, "again", &from_ads, &eds_ops, "e");
     xds_unsubscribe(&a.sub);
