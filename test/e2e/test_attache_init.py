@@ -288,3 +288,108 @@ def test_iptables_missing(tmp_path):
                             env={"PATH": str(tmp_path)})
     assert result.returncode == 1
     assert "iptables-save cannot be run: No such file" in result.stderr
+
+
+# --- what the rules do to connections -------------------------------------------------------------
+LISTEN = r"""
+import socket, struct, sys, threading
+
+def original(sock):
+    if sock.family == socket.AF_INET6:
+        data = sock.getsockopt(41, 80, 28)  # SOL_IPV6, IP6T_SO_ORIGINAL_DST
+        return socket.inet_ntop(socket.AF_INET6, data[8:24]), struct.unpack_from('!H', data, 2)[0]
+    data = sock.getsockopt(0, 80, 16)  # SOL_IP, SO_ORIGINAL_DST
+    return socket.inet_ntoa(data[4:8]), struct.unpack_from('!H', data, 2)[0]
+
+def serve(listener, port):
+    while True:
+        sock, _ = listener.accept()
+        try:
+            where = '%s %d' % original(sock)
+        except OSError:
+            where = 'none'
+        sock.sendall(('%d %s' % (port, where)).encode())
+        sock.close()
+
+for family, any_address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
+    for port in (15001, 15006, 8080, 15021):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((any_address, port))
+        listener.listen()
+        threading.Thread(target=serve, args=(listener, port)).start()
+print('up', flush=True)
+"""
+CONNECT = r"""
+import encodings.idna, os, socket, sys  # all that is needed later: a user may not read it then
+address, port, source, uid = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+if uid:
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+try:
+    sock = socket.create_connection((address, port), 1, (source, 0) if source else None)
+    print(sock.recv(100).decode())
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.fixture
+def pod(netns):
+    """A pod with the injected rules and listeners, and a neighbour."""
+    neighbour = Namespace()
+    pid = neighbour.prefix[2]
+    netns.call(f"ip link add eth0 type veth peer name eth0 netns {pid}")
+    for namespace, number in ((netns, 2), (neighbour, 1)):
+        namespace.call("ip link set lo up")
+        namespace.call(f"ip addr add 10.9.0.{number}/24 dev eth0")
+        namespace.call(f"ip -6 addr add 2001:db8::{number}/64 dev eth0 nodad")
+        namespace.call("ip link set eth0 up")
+    netns.call("ip route add default via 10.9.0.1")
+    netns.call("ip -6 route add default via 2001:db8::1")
+    applied = run(*INJECTED, "-o", "9090", "-x", "10.8.0.0/16", prefix=netns.prefix)
+    assert applied.returncode == 0, applied.stderr
+    listeners = subprocess.Popen([*netns.prefix, "python3", "-c", LISTEN], text=True,
+                                 stdout=subprocess.PIPE)
+    assert listeners.stdout.readline() == "up\n"
+
+    def connect(address, port, uid=0, source="", to=netns):
+        return to.call(f"python3 -c {shlex.quote(CONNECT)} {address} {port} '{source}' {uid}"
+                       ).stdout.strip()
+    yield connect, neighbour
+    listeners.kill()
+    listeners.wait()
+    listeners.stdout.close()
+    neighbour.close()
+
+
+@pytest.mark.parametrize("far,own,local,marked", [
+    ("10.7.7.7", "10.9.0.2", "127.0.0.1", "127.0.0.6"),
+    ("2001:db8:7::7", "2001:db8::2", "::1", "::6")], ids=["ipv4", "ipv6"])
+def test_where_connections_go(pod, far, own, local, marked):
+    connect, neighbour = pod
+    # the application outwards: to the proxy, which can see where it was going
+    assert connect(far, 80) == f"15001 {far} 80"
+    # excluded ports, and the proxy itself: nobody answers out there
+    assert connect(far, 9090) in ("TimeoutError", "OSError", "ConnectionRefusedError")
+    assert connect(far, 80, uid=1337) in ("TimeoutError", "OSError", "ConnectionRefusedError")
+    # from outside: to the proxy's inbound port, but for its own ports
+    assert connect(own, 8080, to=neighbour) == f"15006 {own} 8080"
+    assert connect(own, 15021, to=neighbour).startswith("15021 ")
+    # the application to itself: directly
+    assert connect(local, 8080).startswith("8080 ")
+    assert connect(own, 8080).startswith("8080 ")
+    # the proxy to its own pod by another address is inbound; to the application it comes from the
+    # marked address and arrives
+    assert connect(own, 8080, uid=1337) == f"15006 {own} 8080"
+    assert connect(own, 8080, uid=1337, source=marked).startswith("8080 ")
+    assert connect(local, 8080, uid=1337).startswith("8080 ")
+
+
+def test_excluded_networks_are_left_alone(pod):
+    connect, _ = pod
+    assert connect("10.8.1.1", 80) in ("TimeoutError", "OSError", "ConnectionRefusedError")
+    assert connect("10.7.1.1", 80) == "15001 10.7.1.1 80"
