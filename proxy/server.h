@@ -12,12 +12,14 @@
 /* server.state as Envoy counts it. */
 enum server_state { SERVER_LIVE, SERVER_DRAINING, SERVER_PRE_INITIALIZING, SERVER_INITIALIZING };
 
+struct pb_counts;
+
 struct server {
     const struct options *options;
     struct loop *loop;
     struct mailbox box; /* of main */
     struct worker *workers;
-    unsigned num_workers;
+    unsigned num_workers, num_started;
     enum server_state state;
     bool workers_started;
     bool health_failed; /* /healthcheck/fail */
@@ -32,7 +34,12 @@ struct server {
     struct admin *admin;
     struct compile_env *env;
     struct stats_scope *stats; /* "server." */
-    struct timer drain_timer, flush_timer;
+    struct timer drain_timer; /* end of a drain */
+    struct timer poll_timer;  /* while draining: is anything left */
+    struct timer flush_timer;
+    uint64_t flush_ms;
+    struct pb_counts *dynamic_counts;
+    bool clusters_ready, lds_settled, shutting_down;
     int exit_code;
 };
 

@@ -54,13 +54,8 @@ void worker_arena_put(struct worker *w, struct arena *a)
     w->arenas[w->num_arenas++] = a;
 }
 
-static void *run(void *arg)
+void worker_cleanup(struct worker *w)
 {
-    struct worker *w = arg;
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
-    loop_run(w->loop);
     worker_listeners_free(&w->listeners);
     worker_clusters_free(&w->clusters);
     /* What the two have put off, and what they have sent to this thread. */
@@ -69,6 +64,16 @@ static void *run(void *arg)
     while (w->num_arenas)
         arena_free(&w->arenas[--w->num_arenas]);
     buffer_free_list_trim();
+}
+
+static void *run(void *arg)
+{
+    struct worker *w = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    loop_run(w->loop);
+    worker_cleanup(w);
     return NULL;
 }
 
@@ -80,6 +85,7 @@ void worker_init(struct worker *w, struct server *s, unsigned index)
     loop_set_thread_index(w->loop, index);
     mailbox_init(&w->box, w->loop);
     list_init(&w->downstreams);
+    w->clusters = worker_clusters_new(w->loop, &w->box);
     w->listeners = worker_listeners_new(w);
 }
 

@@ -54,4 +54,8 @@ bool worker_drain_close(struct worker *w);
  * if there is none to be had; worker_stop ends it and waits. Main. */
 void worker_init(struct worker *w, struct server *s, unsigned index);
 bool worker_start(struct worker *w);
+
+/* worker_cleanup frees a worker whose thread was never started. Main. */
+void worker_cleanup(struct worker *w);
+
 void worker_stop(struct worker *w);
