@@ -2,29 +2,23 @@
 
 #include "base/alloc.h"
 
-#define OTHER_TOKENS(X)                                                                            \
-    X('!')                                                                                         \
-    X('#')                                                                                         \
-    X('$')                                                                                         \
-    X('%')                                                                                         \
-    X('&') X('\'') X('*') X('+') X('-') X('.') X('^') X('_') X('`') X('|') X('~') X('0') X('1')    \
-        X('2') X('3') X('4') X('5') X('6') X('7') X('8') X('9')
-#define LETTERS(X)                                                                                 \
-    X('a')                                                                                         \
-    X('b')                                                                                         \
-    X('c')                                                                                         \
-    X('d')                                                                                         \
-    X('e') X('f') X('g') X('h') X('i') X('j') X('k') X('l') X('m') X('n') X('o') X('p') X('q')     \
-        X('r') X('s') X('t') X('u') X('v') X('w') X('x') X('y') X('z')
-
+/* clang-format off */
 const uint8_t h1_token_lower[256] = {
-#define X(c) [c] = c,
-    OTHER_TOKENS(X) LETTERS(X)
-#undef X
-#define X(c) [c - 'a' + 'A'] = c,
-        LETTERS(X)
-#undef X
+    ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*',
+    ['+'] = '+', ['-'] = '-', ['.'] = '.', ['^'] = '^', ['_'] = '_', ['`'] = '`', ['|'] = '|',
+    ['~'] = '~',
+    ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',
+    ['5'] = '5', ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9',
+#define LETTER(upper, lower) [lower] = lower, [upper] = lower,
+    LETTER('A', 'a') LETTER('B', 'b') LETTER('C', 'c') LETTER('D', 'd') LETTER('E', 'e')
+    LETTER('F', 'f') LETTER('G', 'g') LETTER('H', 'h') LETTER('I', 'i') LETTER('J', 'j')
+    LETTER('K', 'k') LETTER('L', 'l') LETTER('M', 'm') LETTER('N', 'n') LETTER('O', 'o')
+    LETTER('P', 'p') LETTER('Q', 'q') LETTER('R', 'r') LETTER('S', 's') LETTER('T', 't')
+    LETTER('U', 'u') LETTER('V', 'v') LETTER('W', 'w') LETTER('X', 'x') LETTER('Y', 'y')
+    LETTER('Z', 'z')
+#undef LETTER
 };
+/* clang-format on */
 
 enum {
     MAX_NOMINATED = 10, /* fields that one message's Connection may name, as Envoy */
@@ -410,7 +404,7 @@ static bool read_host(struct headers *h, struct h1_error *err)
 {
     struct header *host = headers_known(h, HDR_HOST);
     if (!host)
-        return true;
+        return h->authority.p || h1_refuse(err, 400, STR("missing_host_header"));
     if (headers_next(h, host) || !h1_authority_valid(host->value))
         return h1_refuse(err, 400, STR("http.invalid_authority"));
     if (!h->authority.p)
