@@ -93,8 +93,11 @@ struct http_server_events {
      * is then told by on_headers. Called with the codec_stream in which arena was set by
      * `arena_for`. */
     void (*new_stream)(void *user, struct codec_stream *cs);
-    /* An arena for the next exchange, owned by the user from then on. */
+    /* An arena for the next exchange, owned by the user from then on: new_stream or arena_unused
+     * follows at once. */
     struct arena *(*arena_for)(void *user);
+    /* The arena is not needed after all: the head was malformed (on_malformed came before). */
+    void (*arena_unused)(void *user, struct arena *a);
     /* The bytes were not a request: the codec has answered `status` (0: only closed) by itself and
      * is closing. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);

@@ -26,6 +26,12 @@ static struct arena *arena_for(void *user)
     return worker_arena_get(hc->down->worker);
 }
 
+static void arena_unused(void *user, struct arena *a)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    worker_arena_put(hc->down->worker, a);
+}
+
 /* What was not a request is logged all the same: somebody has to find out who sends it. */
 static void on_malformed(void *user, unsigned status, struct str detail)
 {
@@ -104,6 +110,7 @@ static void on_closed(void *user)
 static const struct http_server_events events = {
     .new_stream = new_stream,
     .arena_for = arena_for,
+    .arena_unused = arena_unused,
     .on_malformed = on_malformed,
     .on_closed = on_closed,
 };
