@@ -54,9 +54,3 @@ enum io_status tls_bio_end(struct tls_bio *b);
 
 /* tls_bio_out_room is how much more output fits before it should be flushed. */
 size_t tls_bio_out_room(const struct tls_bio *b);
-
-/* tls_bio_blocked says whether output is waiting for the socket. */
-static inline bool tls_bio_blocked(const struct tls_bio *b)
-{
-    return b->out_len != 0;
-}

@@ -233,6 +233,8 @@ static void drive_handshake(struct conn *c)
     }
     timer_disarm(&c->timer);
     c->state = CONN_OPEN;
+    if (c->transport->pending)
+        c->readable = true; /* no edge will tell of what the handshake took along */
     c->connected_us = loop_now_us(c->loop);
     c->ops->on_connected(c->owner, c);
     if (c->state == CONN_OPEN || c->state == CONN_FLUSHING)

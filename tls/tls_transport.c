@@ -71,17 +71,28 @@ static enum io_status status_of(struct tls_transport *t, int result)
     }
 }
 
-/* Ends a call: sends, keeps what is left over. */
-static enum io_status end(struct tls_transport *t, enum io_status st)
+/* Ends a call: sends, keeps what is left over. *out_sent says how sending went. */
+static enum io_status end(struct tls_transport *t, enum io_status st, enum io_status *out_sent)
 {
     enum io_status sent = tls_bio_end(&t->bio);
     t->base.bytes_in = t->bio.bytes_in;
     t->base.bytes_out = t->bio.bytes_out;
+    t->base.pending = t->bio.in_len || SSL_pending(t->ssl);
+    *out_sent = sent;
     if (st == IO_ERROR)
         errno = t->bio.err;
-    else if (sent == IO_ERROR && st != IO_EOF)
-        return fail(t);
     return st;
+}
+
+/* The socket takes nothing any more. What the peer sent before is still worth reading: only the
+ * next write will fail. */
+static enum io_status fail_write(struct tls_transport *t)
+{
+    struct tls_failure f;
+    if (!t->failure)
+        t->failure = tls_failure_text(t->bio.err, STR_NULL, &f);
+    errno = t->bio.err;
+    return IO_ERROR;
 }
 
 /* --- handshake ------------------------------------------------------------------------------- */
@@ -122,7 +133,7 @@ static enum io_status on_handshake(struct transport *base)
     if (t->failed)
         return IO_ERROR;
     begin(t);
-    enum io_status st = IO_OK;
+    enum io_status st = IO_OK, sent;
     if (!t->established) {
         st = status_of(t, SSL_do_handshake(t->ssl));
         if (st == IO_EOF)
@@ -130,9 +141,11 @@ static enum io_status on_handshake(struct transport *base)
         if (st == IO_OK)
             established(t);
     }
-    st = end(t, st);
+    st = end(t, st, &sent);
+    if (sent == IO_ERROR && st != IO_ERROR)
+        return fail(t);
     /* The peer may wait for our last flight before it says anything. */
-    return st == IO_OK && tls_bio_blocked(&t->bio) ? IO_AGAIN : st;
+    return st == IO_OK && sent == IO_AGAIN ? IO_AGAIN : st;
 }
 
 /* --- payload --------------------------------------------------------------------------------- */
@@ -146,7 +159,7 @@ static enum io_status on_read(struct transport *base, struct buffer *in, size_t 
 {
     struct tls_transport *t = cast(base);
     size_t got = 0;
-    enum io_status st = IO_OK;
+    enum io_status st = IO_OK, sent;
     if (t->failed)
         return IO_ERROR;
     begin(t);
@@ -164,7 +177,7 @@ static enum io_status on_read(struct transport *base, struct buffer *in, size_t 
         got += n > 0 ? (size_t)n : 0;
         st = status_of(t, n);
     }
-    return end(t, st);
+    return end(t, st, &sent);
 }
 
 /* The next bytes of `out` for one record: in place if the block holds enough, else gathered. */
@@ -189,7 +202,7 @@ static enum io_status write_records(struct tls_transport *t, struct buffer *out)
         if (last || tls_bio_out_room(&t->bio) < TLS_BIO_ROOM) {
             enum io_status st = tls_bio_flush(&t->bio);
             if (st == IO_ERROR)
-                return fail(t);
+                return fail_write(t);
             if (st == IO_AGAIN) {
                 /* One byte stays in `out` until the socket has taken the rest, so that its owner
                  * sees that something is still to be sent. */
@@ -209,16 +222,16 @@ static enum io_status on_write(struct transport *base, struct buffer *out)
     if (t->failed)
         return IO_ERROR;
     begin(t);
-    enum io_status st = tls_bio_flush(&t->bio);
+    enum io_status st = tls_bio_flush(&t->bio), sent;
     if (st == IO_ERROR)
-        st = fail(t);
+        st = fail_write(t);
     if (st == IO_OK && t->owed) {
         buffer_drain(out, 1);
         t->owed = false;
     }
     if (st == IO_OK)
         st = write_records(t, out);
-    return end(t, st);
+    return end(t, st, &sent);
 }
 
 static enum io_status on_shut(struct transport *base)
@@ -231,9 +244,10 @@ static enum io_status on_shut(struct transport *base)
         (void)!SSL_shutdown(t->ssl);
         ERR_clear_error();
     }
-    enum io_status st = end(t, tls_bio_flush(&t->bio));
-    if (st != IO_OK)
-        return st;
+    enum io_status sent;
+    (void)!end(t, IO_OK, &sent);
+    if (sent != IO_OK)
+        return sent;
     return shutdown(t->base.fd, SHUT_WR) == 0 ? IO_OK : IO_ERROR;
 }
 
