@@ -16,9 +16,12 @@
 
 enum { MAX_FILE = 256 << 20 };
 
-static const ProtobufCMessageDescriptor *const type = &envoy__config__bootstrap__v3__bootstrap__descriptor;
+static const ProtobufCMessageDescriptor *const type =
+    &envoy__config__bootstrap__v3__bootstrap__descriptor;
 
-/* --- reading ----------------------------------------------------------------------------------------------- */
+/* --- reading
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static bool read_file(const char *path, struct arena *a, struct str *out, struct errors *e)
 {
@@ -46,11 +49,12 @@ static bool read_file(const char *path, struct arena *a, struct str *out, struct
     return true;
 }
 
-static bool text_to_wire(struct str text, bool yaml, const char *what, struct arena *a, const struct pb_opts *opts,
-                         struct errors *e, struct str *out)
+static bool text_to_wire(struct str text, bool yaml, const char *what, struct arena *a,
+                         const struct pb_opts *opts, struct errors *e, struct str *out)
 {
     struct json_error why;
-    const struct json *tree = yaml ? yaml_parse(text, a, &why) : json_parse(text, JSON_TRAILING_COMMAS, a, &why);
+    const struct json *tree = yaml ? yaml_parse(text, a, &why)
+                                   : json_parse(text, JSON_TRAILING_COMMAS, a, &why);
     if (!tree) {
         errors_add(e, NULL, "%s: line %u: %.*s", what, (unsigned)why.line, STR_ARG(why.text));
         return false;
@@ -58,8 +62,8 @@ static bool text_to_wire(struct str text, bool yaml, const char *what, struct ar
     return pb_json_to_wire(type, tree, a, e, opts, out);
 }
 
-static bool file_to_wire(const char *path, struct arena *a, const struct pb_opts *opts, struct errors *e,
-                         struct str *out)
+static bool file_to_wire(const char *path, struct arena *a, const struct pb_opts *opts,
+                         struct errors *e, struct str *out)
 {
     struct str name = str_of(path), text;
     if (!read_file(path, a, &text, e))
@@ -76,7 +80,9 @@ static bool file_to_wire(const char *path, struct arena *a, const struct pb_opts
     return false;
 }
 
-/* --- node ------------------------------------------------------------------------------------------------------ */
+/* --- node
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static struct str make_node(const struct bootstrap *b, const struct options *o, struct arena *a)
 {
@@ -92,12 +98,15 @@ static struct str make_node(const struct bootstrap *b, const struct options *o, 
         node.locality = &locality;
     }
     node.user_agent_name = (char *)"attache";
-    node.user_agent_version_type_case = ENVOY__CONFIG__CORE__V3__NODE__USER_AGENT_VERSION_TYPE_USER_AGENT_VERSION;
+    node.user_agent_version_type_case =
+        ENVOY__CONFIG__CORE__V3__NODE__USER_AGENT_VERSION_TYPE_USER_AGENT_VERSION;
     node.user_agent_version = (char *)ATTACHE_VERSION;
     return pb_pack(&node.base, a);
 }
 
-/* --- load -------------------------------------------------------------------------------------------------------- */
+/* --- load
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 struct bootstrap *bootstrap_load(const struct options *o, struct errors *e)
 {
@@ -105,20 +114,24 @@ struct bootstrap *bootstrap_load(const struct options *o, struct errors *e)
     struct str file = STR_NULL, yaml = STR_NULL;
     struct timespec now;
     arena_init(&b->arena, 65536);
-    struct pb_opts opts = {.reject_unknown = !o->allow_unknown_static, .strict = o->strict_fields, .counts = &b->counts};
+    struct pb_opts opts = {.reject_unknown = !o->allow_unknown_static,
+                           .strict = o->strict_fields,
+                           .counts = &b->counts};
     bool ok = !o->config_path || file_to_wire(o->config_path, &b->arena, &opts, e, &file);
     if (ok && o->config_yaml)
-        ok = text_to_wire(str_of(o->config_yaml), true, "--config-yaml", &b->arena, &opts, e, &yaml);
+        ok = text_to_wire(str_of(o->config_yaml), true, "--config-yaml", &b->arena, &opts, e,
+                          &yaml);
     if (ok) {
-        /* Two serialized messages one after the other are their merge: the later one wins, lists grow. */
+        /* Two serialized messages one after the other are their merge: the later one wins, lists
+         * grow. */
         char *p = arena_bytes(&b->arena, file.len + yaml.len + 1);
         if (file.len)
             memcpy(p, file.p, file.len);
         if (yaml.len)
             memcpy(p + file.len, yaml.p, yaml.len);
         b->bytes = str_n(p, file.len + yaml.len);
-        b->msg = PB_UNPACK(Envoy__Config__Bootstrap__V3__Bootstrap, envoy__config__bootstrap__v3__bootstrap, b->bytes,
-                           &b->arena, e, &opts);
+        b->msg = PB_UNPACK(Envoy__Config__Bootstrap__V3__Bootstrap,
+                           envoy__config__bootstrap__v3__bootstrap, b->bytes, &b->arena, e, &opts);
     }
     if (!b->msg) {
         bootstrap_free(&b);
@@ -140,7 +153,9 @@ void bootstrap_free(struct bootstrap **bp)
     mem_free(b);
 }
 
-/* --- stats_config --------------------------------------------------------------------------------------------------- */
+/* --- stats_config
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* Lives as long as the process: the matcher is asked whenever stats are printed. */
 static struct {
@@ -165,8 +180,8 @@ static bool accept_name(void *arg, struct str name)
     return !matcher.inclusive;
 }
 
-static void set_matcher(const Envoy__Type__Matcher__V3__ListStringMatcher *list, bool inclusive, const char *field,
-                        struct errors *e)
+static void set_matcher(const Envoy__Type__Matcher__V3__ListStringMatcher *list, bool inclusive,
+                        const char *field, struct errors *e)
 {
     arena_init(&matcher.arena, 0);
     matcher.inclusive = inclusive;
@@ -175,7 +190,8 @@ static void set_matcher(const Envoy__Type__Matcher__V3__ListStringMatcher *list,
     size_t outer = errors_push(e, field);
     for (size_t i = 0; i < matcher.n; i++) {
         size_t mark = errors_push_index(e, "patterns", i);
-        (void)string_match_compile(&matcher.v[i], &matcher.regexes, &matcher.arena, list->patterns[i], e);
+        (void)string_match_compile(&matcher.v[i], &matcher.regexes, &matcher.arena,
+                                   list->patterns[i], e);
         errors_pop(e, mark);
     }
     errors_pop(e, outer);

@@ -16,8 +16,9 @@ struct bootstrap {
     uint64_t loaded_us; /* wall clock */
 };
 
-/* bootstrap_load reads what the options name; NULL after errors in e, whose paths begin with the file's fields. The text of a
- * file that cannot be read or parsed is an error at the root. bootstrap_free sets *b to NULL. */
+/* bootstrap_load reads what the options name; NULL after errors in e, whose paths begin with the
+ * file's fields. The text of a file that cannot be read or parsed is an error at the root.
+ * bootstrap_free sets *b to NULL. */
 struct bootstrap *bootstrap_load(const struct options *o, struct errors *e);
 void bootstrap_free(struct bootstrap **b);
 

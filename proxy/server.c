@@ -27,7 +27,8 @@
 
 enum { POLL_MS = 100, LOG_FLUSH_MS = 2000 };
 
-/* --- every worker ---------------------------------------------------------------------------------------- */
+/* --- every worker
+ * ---------------------------------------------------------------------------------------- */
 
 struct visit {
     struct message msg;
@@ -58,31 +59,38 @@ static void deliver_visit(void *arg)
     mailbox_send(&v->server->box, &v->msg);
 }
 
-void server_each_worker(struct server *s, void (*cb)(struct worker *w, void *arg), void (*done)(void *arg), void *arg)
+void server_each_worker(struct server *s, void (*cb)(struct worker *w, void *arg),
+                        void (*done)(void *arg), void *arg)
 {
     unsigned *left = NEW(unsigned);
     *left = s->num_workers;
     for (unsigned i = 0; i < s->num_workers; i++) {
         struct visit *v = NEW(struct visit);
-        *v = (struct visit){{.deliver = deliver_visit, .arg = v}, s, &s->workers[i], cb, done, arg, left};
+        *v = (struct visit){
+            {.deliver = deliver_visit, .arg = v}, s, &s->workers[i], cb, done, arg, left};
         mailbox_send(&s->workers[i].box, &v->msg);
     }
 }
 
-/* --- ready ---------------------------------------------------------------------------------------------------- */
+/* --- ready
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 void server_check_ready(struct server *s)
 {
-    if (s->state != SERVER_INITIALIZING || !s->clusters_ready || !s->lds_settled || !listeners_all_warm(s->listeners))
+    if (s->state != SERVER_INITIALIZING || !s->clusters_ready || !s->lds_settled ||
+        !listeners_all_warm(s->listeners))
         return;
     s->state = SERVER_LIVE;
-    LOG_INFO(main, "all dependencies initialized, serving with %u workers after %llu ms", s->num_workers,
-             (unsigned long long)(loop_now_ms(s->loop) - s->start_ms));
+    LOG_INFO(main, "all dependencies initialized, serving with %u workers after %llu ms",
+             s->num_workers, (unsigned long long)(loop_now_ms(s->loop) - s->start_ms));
     if (s->options->mode == MODE_INIT_ONLY)
         server_shutdown(s, true);
 }
 
-/* --- drain ------------------------------------------------------------------------------------------------------ */
+/* --- drain
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void begin_drain(struct worker *w, void *arg)
 {
@@ -127,7 +135,8 @@ void server_shutdown(struct server *s, bool at_once)
         loop_stop(s->loop);
         return;
     }
-    LOG_INFO(main, "shutting down: connections may end within %llu s", (unsigned long long)s->options->drain_time_s);
+    LOG_INFO(main, "shutting down: connections may end within %llu s",
+             (unsigned long long)s->options->drain_time_s);
     s->shutting_down = true;
     s->state = SERVER_DRAINING;
     server_each_worker(s, begin_drain, NULL, s);
@@ -136,7 +145,9 @@ void server_shutdown(struct server *s, bool at_once)
     timer_arm(&s->poll_timer, POLL_MS);
 }
 
-/* --- signals ---------------------------------------------------------------------------------------------------- */
+/* --- signals
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void on_signal(void *arg, int signo)
 {
@@ -159,7 +170,9 @@ static void set_signals(struct server *s)
     loop_on_signal(s->loop, SIGUSR1, on_signal, s);
 }
 
-/* --- start ------------------------------------------------------------------------------------------------------- */
+/* --- start
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void on_lds_settled(void *arg)
 {

@@ -13,6 +13,7 @@
 enum server_state { SERVER_LIVE, SERVER_DRAINING, SERVER_PRE_INITIALIZING, SERVER_INITIALIZING };
 
 struct pb_counts;
+struct pb_opts;
 
 struct server {
     const struct options *options;
@@ -34,11 +35,12 @@ struct server {
     struct admin *admin;
     struct compile_env *env;
     struct stats_scope *stats; /* "server." */
-    struct timer drain_timer; /* end of a drain */
-    struct timer poll_timer;  /* while draining: is anything left */
+    struct timer drain_timer;  /* end of a drain */
+    struct timer poll_timer;   /* while draining: is anything left */
     struct timer flush_timer;
     uint64_t flush_ms;
     struct pb_counts *dynamic_counts;
+    const struct pb_opts *pb_static, *pb_dynamic;
     bool clusters_ready, lds_settled, shutting_down;
     int exit_code;
 };

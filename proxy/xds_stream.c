@@ -138,7 +138,8 @@ static void far_closed(void *owner, struct conn *c, enum conn_close_reason why)
     closed(s);
 }
 
-static const struct conn_ops near_ops = {near_connected, near_read, near_below, near_above, near_closed};
+static const struct conn_ops near_ops = {near_connected, near_read, near_below, near_above,
+                                         near_closed};
 static const struct conn_ops far_ops = {far_connected, far_read, far_below, far_above, far_closed};
 
 int xds_stream_dial(void *arg, struct str cluster, char *why, size_t why_len)

@@ -1,5 +1,6 @@
-/* Byte streams to control-plane clusters: gRPC core gets one end of a socketpair, and what goes through the other end is
- * carried over the cluster's own connection (UDS, TCP or mTLS). Main thread. */
+/* Byte streams to control-plane clusters: gRPC core gets one end of a socketpair, and what goes
+ * through the other end is carried over the cluster's own connection (UDS, TCP or mTLS). Main
+ * thread. */
 #pragma once
 
 #include "base/str.h"

@@ -11,9 +11,13 @@
 
 struct addr;
 struct listeners;
+struct resource_ops;
 struct server;
 struct worker;
 struct worker_listeners;
+
+/* The Listener resource type, for xds_static, xds_collect and xds_foreach. */
+extern const struct resource_ops listener_resource;
 
 /* listeners_new registers the Listener type with env->xds. `env` is borrowed for the life of it. */
 struct listeners *listeners_new(struct server *s, const struct compile_env *env);
@@ -37,10 +41,6 @@ void listeners_drain(struct listeners *l, bool inbound_only, bool graceful, uint
 
 /* listeners_stop_accepting closes all accept sockets now. */
 void listeners_stop_accepting(struct listeners *l);
-
-/* listeners_own_address says whether the address is one we listen on (loop guard of ORIGINAL_DST
- * clusters). Any thread. */
-bool listeners_own_address(const struct listeners *l, const struct addr *a);
 
 /* What admin shows. */
 struct listener_view {
