@@ -56,7 +56,7 @@ static bool text_to_wire(struct str text, bool yaml, const char *what, struct ar
     const struct json *tree = yaml ? yaml_parse(text, a, &why)
                                    : json_parse(text, JSON_TRAILING_COMMAS, a, &why);
     if (!tree) {
-        errors_add(e, NULL, "%s: line %u: %.*s", what, (unsigned)why.line, STR_ARG(why.text));
+        errors_add(e, NULL, "%s: line %u: %s", what, (unsigned)why.line, why.text);
         return false;
     }
     return pb_json_to_wire(type, tree, a, e, opts, out);

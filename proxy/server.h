@@ -27,7 +27,7 @@ struct server {
     uint64_t start_wall_us, start_ms;
     struct bootstrap *bootstrap;
     struct xds *xds;
-    struct tls_store *tls;
+    struct tls_secrets *tls;
     struct clusters *clusters;
     struct listeners *listeners;
     struct route_slots *routes;
@@ -50,6 +50,9 @@ int server_run(const struct options *o);
 
 /* server_validate compiles the configuration without opening anything; prints errors; exit code. */
 int server_validate(const struct options *o);
+
+/* server_check_ready looks whether the first configuration is in force: state LIVE from then on. */
+void server_check_ready(struct server *s);
 
 /* server_drain_listeners: POST /drain_listeners. `skip_exit`: never ends the process. */
 void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, bool skip_exit);

@@ -33,11 +33,13 @@ enum { LISTENER_STATS(STATS_ENUM) LISTENER_NUM_STATS };
 struct chain_match;
 
 struct filter_chain {
+    struct listener *listener;
     struct str name;
     struct transport_factory *transport; /* NULL: raw */
     const struct network_filter_ops *filter;
     void *filter_config;
     uint64_t handshake_ms; /* transport_socket_connect_timeout */
+    bool settled;          /* its secrets are there or will not come for now; main */
 };
 
 /* A bound address: one socket a worker (SO_REUSEPORT), or one for all. Main. */
@@ -75,6 +77,7 @@ struct listener {
     struct access_log **logs;
     size_t num_logs;
     struct stats_scope *stats; /* "listener.<address>." */
+    struct stats_scope *tls_stats;
 };
 
 /* listener_compile compiles an unpacked Listener message; NULL after errors. One reference. Nothing
@@ -85,6 +88,9 @@ struct listener *listener_compile(struct server *s, const struct compile_env *en
 /* listener_ref and listener_unref: any thread; the last one frees on main. */
 struct listener *listener_ref(struct listener *l);
 void listener_unref(struct listener *l);
+
+/* listener_start subscribes to what its chains wait for, when it is applied. Main. */
+void listener_start(struct listener *l);
 
 /* listener_ready: route tables and secrets of all chains are there. Main. */
 bool listener_ready(const struct listener *l);

@@ -6,14 +6,22 @@
 #include "envoy/config/listener/v3/listener.pb-c.h"
 #include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb-c.h"
 #include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb-c.h"
+#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "proxy/listener/chain_match.h"
 #include "proxy/listener/listener.h"
+#include "proxy/listener/listeners.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/server.h"
-#include "tls/transport_socket.h"
+#include "tls/tls_factory.h"
+#include "tls/tls_stats.h"
 
 typedef Envoy__Config__Listener__V3__Listener Listener;
 typedef Envoy__Config__Listener__V3__FilterChain FilterChain;
+
+#define RAW_BUFFER envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor
+#define DOWNSTREAM_TLS                                                                             \
+    envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor
 
 enum {
     DEFAULT_BUFFER_LIMIT = 32768, /* docs/differences.md */
@@ -108,29 +116,39 @@ static void compile_filter(struct listener *l, const struct compile_env *env, co
     errors_pop(e, mark);
 }
 
-static void on_secret_ready(void *arg)
+static struct transport_factory *
+compile_transport(struct listener *l, const struct compile_env *env,
+                  const Envoy__Config__Core__V3__TransportSocket *m, struct errors *e)
 {
-    struct server *s = arg;
-    listeners_recheck(s->listeners);
+    struct transport_factory *f = NULL;
+    struct pb_any any;
+    if (!m)
+        return NULL;
+    size_t mark = errors_push(e, "transport_socket");
+    size_t inner = errors_push(e, "typed_config");
+    enum pb_any_status st = pb_any_unpack(m->typed_config, l->arena, e, env->pb, &any);
+    if (st == PB_ANY_OK && any.type == &RAW_BUFFER)
+        f = NULL;
+    else if (st == PB_ANY_OK && any.type == &DOWNSTREAM_TLS)
+        f = tls_factory_downstream((const void *)any.message, env->tls, NULL, e);
+    else if (st == PB_ANY_EMPTY && strcmp(m->name, "envoy.transport_sockets.raw_buffer") != 0)
+        errors_add(e, NULL, "transport socket '%s' needs a typed_config", m->name);
+    else if (st == PB_ANY_OK || st == PB_ANY_UNKNOWN)
+        errors_add(e, NULL, "transport socket '%s' (%.*s) is not supported", m->name,
+                   STR_ARG(any.type_name));
+    errors_pop(e, inner);
+    errors_pop(e, mark);
+    return f;
 }
 
 static void compile_chain(struct listener *l, const struct compile_env *env, const FilterChain *m,
                           struct filter_chain *c, struct errors *e)
 {
+    c->listener = l;
     c->name = arena_str(l->arena, str_of(m->name));
     c->handshake_ms = wkt_duration_ms(m->transport_socket_connect_timeout, DEFAULT_HANDSHAKE_MS, e,
                                       "transport_socket_connect_timeout");
-    size_t mark = errors_push(e, "transport_socket");
-    struct transport_socket_env tls = {
-        .store = env->tls,
-        .pb = env->pb,
-        .validate = env->validate,
-        .stats_prefix = l->stats,
-        .on_ready = on_secret_ready,
-        .arg = l->server,
-    };
-    c->transport = transport_socket_compile_downstream(m->transport_socket, &tls, e);
-    errors_pop(e, mark);
+    c->transport = compile_transport(l, env, m->transport_socket, e);
     compile_filter(l, env, m, c, e);
 }
 
@@ -166,8 +184,10 @@ static void make_stats(struct listener *l, const struct compile_env *env, const 
     char text[ADDR_TEXT_MAX];
     struct str label = m->stat_prefix[0] ? str_of(m->stat_prefix) : addr_format(&l->addr, text);
     struct stats_part parts[] = {{STR("listener"), NULL}, {label, "envoy_listener_address"}};
-    if (!env->validate)
-        l->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
+    if (env->validate)
+        return;
+    l->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
+    l->tls_stats = tls_stats_new(parts, ARRAY_LEN(parts), true);
 }
 
 static void compile_scalars(struct listener *l, const Listener *m, struct errors *e)
@@ -203,6 +223,8 @@ static void chain_free(struct filter_chain *c)
 {
     if (c->filter_config)
         c->filter->free(c->filter_config);
+    if (c->transport)
+        tls_factory_stop(c->transport);
     transport_factory_unref(c->transport);
 }
 
@@ -217,6 +239,7 @@ static void run_free(void *arg)
         access_log_release(l->logs[i]);
     listen_sockets_unref(l->sockets);
     stats_scope_free(&l->stats);
+    stats_scope_free(&l->tls_stats);
     struct arena *a = l->arena;
     arena_free(&a);
 }
@@ -268,9 +291,34 @@ struct listener *listener_compile(struct server *s, const struct compile_env *en
     return l;
 }
 
+static void on_settled(void *arg)
+{
+    struct filter_chain *c = arg;
+    c->settled = true;
+    listeners_recheck(c->listener->server->listeners);
+}
+
+static void chain_start(struct filter_chain *c)
+{
+    struct tls_factory_start how = {
+        .stats = c->listener->tls_stats, .settled = on_settled, .arg = c};
+    if (c->transport)
+        tls_factory_start(c->transport, &how);
+}
+
+void listener_start(struct listener *l)
+{
+    for (size_t i = 0; i < l->num_chains; i++)
+        chain_start(&l->chains[i]);
+    if (l->default_chain)
+        chain_start(l->default_chain);
+}
+
+/* A secret that will not come for now does not hold the listener back: its connections are closed.
+ */
 static bool chain_ready(const struct filter_chain *c)
 {
-    if (c->transport && !c->transport->ops->ready(c->transport))
+    if (c->transport && !c->settled && !c->transport->ops->ready(c->transport))
         return false;
     return !c->filter->ready || c->filter->ready(c->filter_config);
 }

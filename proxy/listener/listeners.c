@@ -254,6 +254,7 @@ static bool apply(void *owner, struct str name, void *compiled, struct str versi
     }
     listener_unref(en->warming);
     en->warming = listener_ref(l);
+    listener_start(l);
     set_gauges(ls);
     return true;
 }

@@ -13,14 +13,14 @@ struct log_files;
 struct pb_opts;
 struct route_slots;
 struct server;
-struct tls_store;
+struct tls_secrets;
 struct xds;
 
 /* What compile functions of listeners and filters may refer to. In --mode validate `validate` is
  * set and nothing is opened, subscribed or bound. */
 struct compile_env {
     struct xds *xds;
-    struct tls_store *tls;
+    struct tls_secrets *tls;
     struct clusters *clusters;
     struct log_files *files;
     struct route_slots *routes;
