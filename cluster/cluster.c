@@ -18,8 +18,6 @@ struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
         if (choice.panic)
             stats_inc(c->stats, c->thread, CLUSTER_LB_HEALTHY_PANIC);
     }
-    if (!choice.host)
-        stats_inc(c->stats, c->thread, CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
     return host_ref(choice.host);
 }
 

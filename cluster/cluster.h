@@ -28,6 +28,13 @@ enum upstream_http {
                           */
 };
 
+/* A control plane that a cluster depends on. */
+struct cluster_need {
+    const struct cluster_need *next;
+    bool ads;           /* the aggregated stream, */
+    struct str cluster; /* or a stream over this cluster */
+};
+
 /* What a Cluster message was compiled to. Immutable; reference counted; freed on main. */
 struct cluster_config {
     struct reclaim reclaim;
@@ -55,8 +62,11 @@ struct cluster_config {
     bool close_on_health_failure;
     uint32_t choice_count;
     enum upstream_http http;
-    bool http2; /* http is UPSTREAM_HTTP2: for the control plane's own stream only, HTTP refuses it
-                 */
+    bool http2; /* http is UPSTREAM_HTTP2: for the control plane's stream; the router refuses it */
+    bool http1_trailers;                   /* Http1ProtocolOptions.enable_trailers */
+    uint32_t max_headers_count;            /* of a response; 0: the codec's default */
+    uint32_t max_headers_kb;               /* the same */
+    uint64_t max_stream_duration_ms;       /* 0: none */
     struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;
                                               NULL entries are raw_buffer */
     uint32_t num_transports;
@@ -68,12 +78,18 @@ struct cluster_config {
     struct load_assignment *assignment; /* STATIC: the inline one; else NULL */
     const struct xds_source *eds;       /* EDS: where from */
     struct str eds_name;                /* EDS: service_name, or name */
+    const struct cluster_need *needs;   /* what it waits for from control planes */
+    struct str metadata; /* serialised envoy.config.core.v3.Metadata; empty if none */
 };
 
 /* cluster_config_ref and cluster_config_unref: any thread; NULL is fine. Who keeps config beyond
  * the present event needs a reference: an update replaces cluster->config between two events. */
 struct cluster_config *cluster_config_ref(struct cluster_config *c);
 void cluster_config_unref(struct cluster_config *c);
+
+struct load_assignment;
+struct transport_match;
+struct xds_source;
 
 struct cluster_state; /* main and shared */
 struct cluster_node;  /* what is published: configuration, hosts, state */
@@ -96,7 +112,8 @@ struct cluster {
     struct pools *pools;
     struct original_dst *original_dst; /* CLUSTER_ORIGINAL_DST only */
     uint32_t holds;
-    bool removed;
+    bool removed;              /* or the worker ends */
+    bool ending;               /* its pools are being freed */
     struct cluster_node *node; /* referenced: what config, hosts, circuit and stats belong to */
     struct cluster *next;      /* same bucket of the owner */
     struct list link;          /* among the owner's removed ones */
@@ -107,8 +124,10 @@ struct cluster {
  * worker's own; both pointers are borrowed. Before or on the worker's thread. */
 struct worker_clusters *worker_clusters_new(struct loop *l, struct mailbox *box);
 
-/* worker_clusters_free closes every connection, fails nothing and frees; sets *w to NULL. After
- * clusters_detach on main and mailbox_cleanup of the box, when no stream lives any more. Worker. */
+/* worker_clusters_free closes every connection and frees; sets *w to NULL. After clusters_detach on
+ * main. Publications that are still in the box are harmless; a cluster that is held stays until it
+ * is released, with pool_cancel, cluster_release and what loop_free runs; no slot is in use any
+ * more. Worker. */
 void worker_clusters_free(struct worker_clusters **w);
 
 /* worker_clusters_find returns the worker's cluster of that name, made from the published
@@ -129,8 +148,8 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     unsigned max_tries; /* host_selection_retry_max_attempts + 1 */
 };
 
-/* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH;
- * counted as upstream_cx_none_healthy). For ORIGINAL_DST the host is made on the fly; an address
+/* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH; the
+ * caller counts upstream_cx_none_healthy). For ORIGINAL_DST the host is made on the fly; an address
  * that would come straight back to a listener of this process is refused (loop guard). */
 struct host *cluster_pick(struct cluster *c, const struct lb_request *rq);
 

@@ -1,10 +1,26 @@
 #include "cluster/cluster_config.h"
 
+#include "api-protos/message.h"
+#include "api-protos/wire.h"
+#include "api-protos/wkt.h"
+#include "base/hash.h"
+#include "cluster/address.h"
+#include "cluster/cluster_limits.h"
+#include "cluster/load_assignment.h"
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
+#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
+#include "xds/source.h"
+
+typedef Envoy__Config__Cluster__V3__Cluster cluster_message;
+
+/* --- life ------------------------------------------------------------------------------------- */
+
 static void config_free(void *arg)
 {
     struct cluster_config *c = arg;
     for (uint32_t i = 0; i < c->num_transports; i++)
         transport_factory_unref(c->transports[i]);
+    load_assignment_unref(c->assignment);
     arena_cleanup(&c->arena);
     mem_free(c);
 }
@@ -39,4 +55,402 @@ void cluster_config_unref(struct cluster_config *c)
 {
     if (c)
         reclaim_unref(&c->reclaim);
+}
+
+void cluster_config_need(struct cluster_config *c, const struct xds_source *src)
+{
+    struct cluster_need *need;
+    if (src->kind == XDS_SOURCE_PATH)
+        return;
+    need = ARENA_NEW(&c->arena, struct cluster_need);
+    need->ads = src->kind == XDS_SOURCE_ADS;
+    need->cluster = arena_str(&c->arena, src->server.cluster);
+    need->next = c->needs;
+    c->needs = need;
+}
+
+/* --- names without unpacking --------------------------------------------------------------------
+ */
+
+static bool find_string(struct str bytes, uint32_t number, struct str *out)
+{
+    struct wire_field f;
+    struct wire w;
+    const char *why;
+    bool found = false;
+
+    wire_init(&w, bytes);
+    for (;;) {
+        switch (wire_next(&w, &f, &why)) {
+        case WIRE_BAD:
+            return false;
+        case WIRE_END:
+            return found;
+        case WIRE_FIELD:
+            if (f.number == number && f.type == WIRE_LEN) {
+                *out = f.bytes;
+                found = f.bytes.len > 0;
+            }
+        }
+    }
+}
+
+bool cluster_name_of(struct str bytes, struct str *out_name)
+{
+    enum { CLUSTER_NAME = 1 };
+    return find_string(bytes, CLUSTER_NAME, out_name);
+}
+
+bool cluster_name_of_assignment(struct str bytes, struct str *out_name)
+{
+    enum { ASSIGNMENT_CLUSTER_NAME = 1 };
+    return find_string(bytes, ASSIGNMENT_CLUSTER_NAME, out_name);
+}
+
+/* --- compiling
+ * ------------------------------------------------------------------------------------ */
+
+struct compiling {
+    const struct cluster_compile_env *env;
+    struct cluster_config *out;
+    struct errors *e;
+    struct arena scratch;
+};
+
+static void compile_type(struct compiling *c, const cluster_message *msg)
+{
+    switch (msg->cluster_discovery_type_case ==
+                    ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE
+                ? msg->type
+                : ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STATIC) {
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STATIC:
+        c->out->type = CLUSTER_STATIC;
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__EDS:
+        c->out->type = CLUSTER_EDS;
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST:
+        c->out->type = CLUSTER_ORIGINAL_DST;
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STRICT_DNS:
+        errors_add(c->e, "type", "STRICT_DNS is not supported yet");
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS:
+        errors_add(c->e, "type", "LOGICAL_DNS is not supported yet");
+        return;
+    default:
+        errors_add(c->e, "type", "%d is not a discovery type", (int)msg->type);
+    }
+}
+
+static void compile_policy(struct compiling *c, const cluster_message *msg)
+{
+    switch (msg->lb_policy) {
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__ROUND_ROBIN:
+        c->out->lb_policy = LB_ROUND_ROBIN;
+        break;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__LEAST_REQUEST:
+        c->out->lb_policy = LB_LEAST_REQUEST;
+        break;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__RANDOM:
+        c->out->lb_policy = LB_RANDOM;
+        break;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__CLUSTER_PROVIDED:
+        c->out->lb_policy = LB_CLUSTER_PROVIDED;
+        if (c->out->type != CLUSTER_ORIGINAL_DST)
+            errors_add(c->e, "lb_policy", "CLUSTER_PROVIDED needs type ORIGINAL_DST");
+        break;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__RING_HASH:
+        errors_add(c->e, "lb_policy", "RING_HASH is not supported yet");
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__MAGLEV:
+        errors_add(c->e, "lb_policy", "MAGLEV is not supported yet");
+        return;
+    default:
+        errors_add(c->e, "lb_policy", "%d is not supported", (int)msg->lb_policy);
+        return;
+    }
+    if (c->out->type == CLUSTER_ORIGINAL_DST && c->out->lb_policy != LB_CLUSTER_PROVIDED)
+        errors_add(c->e, "lb_policy", "type ORIGINAL_DST needs CLUSTER_PROVIDED");
+}
+
+static void
+compile_original_dst(struct compiling *c,
+                     const Envoy__Config__Cluster__V3__Cluster__OriginalDstLbConfig *msg)
+{
+    size_t mark = errors_push(c->e, "original_dst_lb_config");
+    struct cluster_config *out = c->out;
+    struct str name = str_of(msg->http_header_name);
+    char *lower;
+
+    out->use_http_header = msg->use_http_header;
+    if (name.len && !msg->use_http_header)
+        errors_add(c->e, "http_header_name", "needs use_http_header");
+    if (name.len == 0)
+        name = STR("x-envoy-original-dst-host");
+    lower = arena_bytes(&out->arena, name.len);
+    for (size_t i = 0; i < name.len; i++)
+        lower[i] = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] + 32) : name.p[i];
+    out->http_header_name = str_n(lower, name.len);
+    out->upstream_port_override = wkt_u32(msg->upstream_port_override, 0);
+    if (out->upstream_port_override > UINT16_MAX)
+        errors_add(c->e, "upstream_port_override", "is not a port");
+    errors_pop(c->e, mark);
+}
+
+static void compile_lb_config(struct compiling *c, const cluster_message *msg)
+{
+    switch (msg->lb_config_case) {
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_LEAST_REQUEST_LB_CONFIG:
+        c->out->choice_count = wkt_u32(msg->least_request_lb_config->choice_count,
+                                       CLUSTER_CHOICE_COUNT);
+        if (c->out->choice_count < 2)
+            errors_add(c->e, "least_request_lb_config.choice_count", "must be at least 2");
+        if (c->out->lb_policy != LB_LEAST_REQUEST)
+            errors_warn(c->e, "least_request_lb_config", "has no effect with this lb_policy");
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ORIGINAL_DST_LB_CONFIG:
+        compile_original_dst(c, msg->original_dst_lb_config);
+        if (c->out->type != CLUSTER_ORIGINAL_DST)
+            errors_warn(c->e, "original_dst_lb_config", "has no effect with this type");
+        return;
+    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ROUND_ROBIN_LB_CONFIG:
+    default:
+        return;
+    }
+}
+
+static void compile_common_lb(struct compiling *c,
+                              const Envoy__Config__Cluster__V3__Cluster__CommonLbConfig *msg)
+{
+    if (!msg)
+        return;
+    if (msg->healthy_panic_threshold)
+        c->out->healthy_panic_per_cent = (uint32_t)msg->healthy_panic_threshold->value;
+    c->out->locality_weighted =
+        msg->locality_config_specifier_case ==
+        ENVOY__CONFIG__CLUSTER__V3__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG;
+    c->out->close_on_host_set_change = msg->close_connections_on_host_set_change;
+}
+
+/* --- where endpoints come from
+ * ---------------------------------------------------------------------- */
+
+static void compile_eds(struct compiling *c,
+                        const Envoy__Config__Cluster__V3__Cluster__EdsClusterConfig *msg)
+{
+    struct xds_source *src;
+    size_t mark;
+
+    if (c->out->type != CLUSTER_EDS) {
+        if (msg)
+            errors_add(c->e, "eds_cluster_config", "needs type EDS");
+        return;
+    }
+    if (!msg || !msg->eds_config) {
+        errors_add(c->e, "eds_cluster_config.eds_config", "is required for type EDS");
+        return;
+    }
+    src = ARENA_NEW(&c->out->arena, struct xds_source);
+    mark = errors_push(c->e, "eds_cluster_config.eds_config");
+    if (xds_source_decode(msg->eds_config, c->env->parent, c->env->has_ads, &c->out->arena, c->e,
+                          src))
+        c->out->eds = src;
+    if (c->out->eds)
+        cluster_config_need(c->out, src);
+    errors_pop(c->e, mark);
+    if (msg->service_name[0])
+        c->out->eds_name = arena_str(&c->out->arena, str_of(msg->service_name));
+}
+
+static void compile_assignment(struct compiling *c, const cluster_message *msg)
+{
+    size_t mark;
+
+    if (!msg->load_assignment)
+        return;
+    if (c->out->type == CLUSTER_ORIGINAL_DST) {
+        errors_add(c->e, "load_assignment", "type ORIGINAL_DST has no endpoints of its own");
+        return;
+    }
+    if (c->out->type == CLUSTER_EDS) {
+        errors_warn(c->e, "load_assignment", "has no effect with type EDS");
+        return;
+    }
+    mark = errors_push(c->e, "load_assignment");
+    c->out->assignment = load_assignment_from(msg->load_assignment, c->e);
+    errors_pop(c->e, mark);
+}
+
+/* --- what connections are made with
+ * -------------------------------------------------------------------- */
+
+static uint64_t hash_message(struct compiling *c, uint64_t seed, const ProtobufCMessage *msg)
+{
+    struct str packed = msg ? pb_pack(msg, &c->scratch) : STR_NULL;
+    if (msg)
+        packed = pb_canonical(msg->descriptor, packed, &c->scratch);
+    return hash_combine(seed, pb_hash(packed));
+}
+
+static struct transport_factory *
+compile_transport(struct compiling *c, const Envoy__Config__Core__V3__TransportSocket *msg)
+{
+    struct transport_factory *f = NULL;
+    size_t mark, errors_before = c->e->num_errors;
+    struct pb_any any;
+
+    if (!msg)
+        return NULL;
+    mark = errors_push(c->e, "typed_config");
+    switch (pb_any_unpack(msg->typed_config, &c->scratch, c->e, c->env->pb, &any)) {
+    case PB_ANY_OK:
+        if (any.type ==
+            &envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor)
+            break;
+        if (c->env->transport)
+            f = c->env->transport->compile(c->env->transport_arg, c->out, &any, c->env, c->e);
+        if (!f && c->e->num_errors == errors_before)
+            errors_add(c->e, NULL, "%.*s cannot be used here", STR_ARG(any.type_name));
+        break;
+    case PB_ANY_EMPTY:
+        errors_add(c->e, NULL, "transport socket '%s' needs a typed_config", msg->name);
+        break;
+    case PB_ANY_UNKNOWN:
+        errors_add(c->e, NULL, "unknown transport socket %.*s", STR_ARG(any.type_name));
+        break;
+    case PB_ANY_INVALID:
+        break;
+    }
+    errors_pop(c->e, mark);
+    return f;
+}
+
+static void compile_transports(struct compiling *c, const cluster_message *msg)
+{
+    struct cluster_config *out = c->out;
+    size_t n = msg->n_transport_socket_matches, mark;
+    struct transport_match *matches = arena_zalloc(&out->arena, n * sizeof(*matches));
+
+    out->transports = arena_zalloc(&out->arena, (n + 1) * sizeof(struct transport_factory *));
+    out->num_transports = (uint32_t)n + 1;
+    out->matches = matches;
+    mark = errors_push(c->e, "transport_socket");
+    out->transports[0] = compile_transport(c, msg->transport_socket);
+    errors_pop(c->e, mark);
+    for (size_t i = 0; i < n; i++) {
+        const Envoy__Config__Cluster__V3__Cluster__TransportSocketMatch *m =
+            msg->transport_socket_matches[i];
+        size_t inner;
+        mark = errors_push_index(c->e, "transport_socket_matches", i);
+        matches[i].name = arena_str(&out->arena, str_of(m->name));
+        matches[i].labels = labels_of(m->match, &out->arena);
+        inner = errors_push(c->e, "transport_socket");
+        if (!m->transport_socket)
+            errors_add(c->e, NULL, "is required");
+        out->transports[i + 1] = compile_transport(c, m->transport_socket);
+        errors_pop(c->e, inner);
+        errors_pop(c->e, mark);
+    }
+}
+
+static void compile_sockets(struct compiling *c, const cluster_message *msg)
+{
+    const Envoy__Config__Cluster__V3__UpstreamConnectionOptions *uco =
+        msg->upstream_connection_options;
+    struct cluster_config *out = c->out;
+
+    if (msg->upstream_bind_config && msg->upstream_bind_config->source_address) {
+        size_t mark = errors_push(c->e, "upstream_bind_config.source_address");
+        out->has_bind = address_compile_socket(msg->upstream_bind_config->source_address,
+                                               &out->bind, c->e);
+        errors_pop(c->e, mark);
+    }
+    if (uco && uco->tcp_keepalive) {
+        out->keepalive = true;
+        out->keepalive_time_s = wkt_u32(uco->tcp_keepalive->keepalive_time, 0);
+        out->keepalive_interval_s = wkt_u32(uco->tcp_keepalive->keepalive_interval, 0);
+        out->keepalive_probes = wkt_u32(uco->tcp_keepalive->keepalive_probes, 0);
+    }
+    out->buffer_limit = wkt_u32(msg->per_connection_buffer_limit_bytes, CLUSTER_BUFFER_LIMIT);
+    out->connect_timeout_ms = wkt_duration_ms(msg->connect_timeout, CLUSTER_CONNECT_TIMEOUT_MS,
+                                              c->e, "connect_timeout");
+    if (out->connect_timeout_ms == 0)
+        errors_add(c->e, "connect_timeout", "must be greater than 0");
+}
+
+static void hash_connection(struct compiling *c, const cluster_message *msg)
+{
+    uint64_t h = c->out->buffer_limit;
+    h = hash_message(c, h, msg->transport_socket ? &msg->transport_socket->base : NULL);
+    for (size_t i = 0; i < msg->n_transport_socket_matches; i++)
+        h = hash_message(c, h, &msg->transport_socket_matches[i]->base);
+    h = hash_message(c, h, msg->upstream_bind_config ? &msg->upstream_bind_config->base : NULL);
+    h = hash_message(
+        c, h, msg->upstream_connection_options ? &msg->upstream_connection_options->base : NULL);
+    c->out->connection_hash = hash_combine(h, c->out->http);
+}
+
+static void compile_rest(struct compiling *c, const cluster_message *msg)
+{
+    struct cluster_config *out = c->out;
+    size_t mark;
+
+    if (msg->alt_stat_name[0])
+        out->stat_name = arena_str(&out->arena, str_of(msg->alt_stat_name));
+    if (msg->metadata)
+        out->metadata = pb_pack(&msg->metadata->base, &out->arena);
+    out->close_on_health_failure = msg->close_connections_on_host_health_failure;
+    out->max_requests_per_connection = wkt_u32(msg->max_requests_per_connection, 0);
+    out->cleanup_interval_ms = wkt_duration_ms(msg->cleanup_interval, CLUSTER_CLEANUP_MS, c->e,
+                                               "cleanup_interval");
+    if (out->cleanup_interval_ms == 0)
+        errors_add(c->e, "cleanup_interval", "must be greater than 0");
+    cluster_compile_http(msg, out, c->env->is_static, &c->scratch, c->e, c->env->pb);
+    mark = errors_push(c->e, "circuit_breakers");
+    cluster_compile_circuit(msg->circuit_breakers, out->limits, c->e);
+    errors_pop(c->e, mark);
+    if (!msg->outlier_detection)
+        return;
+    mark = errors_push(c->e, "outlier_detection");
+    out->outlier = ARENA_NEW(&out->arena, struct outlier_config);
+    cluster_compile_outlier(msg->outlier_detection, out->outlier, c->e);
+    if (out->type == CLUSTER_ORIGINAL_DST)
+        errors_warn(c->e, NULL, "has no effect with type ORIGINAL_DST");
+    errors_pop(c->e, mark);
+}
+
+struct cluster_config *cluster_config_compile(const struct cluster_compile_env *env,
+                                              struct str bytes, struct errors *e)
+{
+    struct compiling c = {.env = env, .e = e};
+    size_t errors_before = e->num_errors;
+    const cluster_message *msg;
+
+    arena_init(&c.scratch, 0);
+    msg = PB_UNPACK(cluster_message, envoy__config__cluster__v3__cluster, bytes, &c.scratch, e,
+                    env->pb);
+    if (!msg) {
+        arena_cleanup(&c.scratch);
+        return NULL;
+    }
+    if (!msg->name[0])
+        errors_add(e, "name", "is required");
+    c.out = cluster_config_new(env->home, str_of(msg->name));
+    c.out->http_header_name = STR("x-envoy-original-dst-host");
+    compile_type(&c, msg);
+    compile_policy(&c, msg);
+    compile_lb_config(&c, msg);
+    compile_common_lb(&c, msg->common_lb_config);
+    compile_eds(&c, msg->eds_cluster_config);
+    compile_assignment(&c, msg);
+    compile_rest(&c, msg);
+    compile_sockets(&c, msg);
+    compile_transports(&c, msg);
+    hash_connection(&c, msg);
+    arena_cleanup(&c.scratch);
+    if (e->num_errors == errors_before)
+        return c.out;
+    cluster_config_unref(c.out);
+    return NULL;
 }

@@ -97,7 +97,6 @@
     X(CLUSTER_MEMBERSHIP_DEGRADED, "membership_degraded", GAUGE)                                   \
     X(CLUSTER_MEMBERSHIP_EXCLUDED, "membership_excluded", GAUGE)                                   \
     X(CLUSTER_MAX_HOST_WEIGHT, "max_host_weight", GAUGE)                                           \
-    X(CLUSTER_VERSION, "version", GAUGE)                                                           \
     X(CLUSTER_WARMING_STATE, "warming_state", GAUGE)                                               \
     CLUSTER_STATS_CIRCUIT(X, DEFAULT, "default")                                                   \
     CLUSTER_STATS_CIRCUIT(X, HIGH, "high")

@@ -107,9 +107,10 @@ struct host_priority {
     struct host_list lists[NUM_HOST_LISTS];
     struct host_locality *localities; /* NULL: the lists are not divided */
     uint32_t num_localities;
-    uint8_t load[NUM_HOST_LISTS]; /* per cent of the requests that its healthy and its degraded
-                                     hosts get; [HOSTS_ALL] unused */
-    bool panic;                   /* too few healthy: all hosts are used */
+    uint8_t load[NUM_HOST_LISTS];    /* per cent of the requests that its healthy and its degraded
+                                        hosts get; [HOSTS_ALL] unused */
+    uint64_t weight[NUM_HOST_LISTS]; /* sums of the lists' weights */
+    bool panic;                      /* too few healthy: all hosts are used */
 };
 
 struct host_set {
@@ -121,6 +122,7 @@ struct host_set {
     uint32_t overprovisioning; /* per cent, 140 by default */
     struct host_priority *priorities;
     uint32_t num_lists;
+    bool weighted_health;
     uint32_t num_healthy, num_degraded;
     uint32_t max_weight;
     uint32_t membership; /* another number, other members */
@@ -142,6 +144,7 @@ struct host_set_spec {
     uint32_t overprovisioning; /* 0: 140 */
     uint32_t panic_per_cent;   /* below so many healthy per cent all hosts are used; 0 never */
     bool locality_weighted;
+    bool weighted_health; /* a priority's health is that of its weights, not of its hosts */
     uint32_t membership;
     uint32_t drop_ppm;
 };

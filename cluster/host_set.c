@@ -86,10 +86,23 @@ static uint32_t percent_available(const struct host_set *s, const struct host_pr
                                   enum host_list_kind kind)
 {
     uint64_t total = p->lists[HOSTS_ALL].num, part = p->lists[kind].num, percent;
+    if (s->weighted_health) {
+        total = p->weight[HOSTS_ALL];
+        part = p->weight[kind];
+    }
     if (total == 0)
         return 0;
     percent = part * s->overprovisioning / total;
     return percent < 100 ? (uint32_t)percent : 100;
+}
+
+static void sum_weights(struct host_priority *p)
+{
+    for (unsigned kind = 0; kind < NUM_HOST_LISTS; kind++) {
+        const struct host_list *l = &p->lists[kind];
+        for (uint32_t i = 0; i < l->num; i++)
+            p->weight[kind] += l->hosts[i]->weight;
+    }
 }
 
 static bool is_panic(const struct host_priority *p, uint32_t threshold)
@@ -204,6 +217,7 @@ struct host_set *host_set_new(const struct reclaim_home *home, const struct host
     s->overprovisioning = spec->overprovisioning ? spec->overprovisioning : HOST_OVERPROVISIONING;
     s->drop_ppm = spec->drop_ppm;
     s->membership = spec->membership;
+    s->weighted_health = spec->weighted_health;
     s->num_priorities = 1;
     for (uint32_t i = 0; i < spec->num_groups; i++) {
         s->num_hosts += spec->groups[i].num_hosts;
@@ -220,6 +234,7 @@ struct host_set *host_set_new(const struct reclaim_home *home, const struct host
         struct host_priority *prio = &s->priorities[p];
         uint32_t at = s->priority_start[p], first = g;
         fill_lists(s, prio->lists, s->hosts + at, s->priority_start[p + 1] - at);
+        sum_weights(prio);
         while (g < spec->num_groups && spec->groups[g].priority == p)
             g++;
         if (spec->locality_weighted)

@@ -37,6 +37,15 @@ static void pool_destroy(struct pool *p)
     mem_free(p);
 }
 
+static void finish(struct pool_request *rq)
+{
+    struct cluster *c = rq->cluster;
+    rq->cluster = NULL;
+    rq->pool = NULL;
+    rq->ready = NULL;
+    cluster_release(c);
+}
+
 /* The asker of a request may outlive its worker's pools by a little; cancelling must be harmless.
  */
 static void forget_requests(struct list *l)
@@ -45,9 +54,7 @@ static void forget_requests(struct list *l)
     while ((e = list_pop_head(l))) {
         struct pool_request *rq = request_at(e);
         task_cancel(&rq->task);
-        rq->cluster = NULL;
-        rq->pool = NULL;
-        rq->ready = NULL;
+        finish(rq);
     }
 }
 
@@ -160,15 +167,6 @@ size_t pools_num_conns(const struct pools *ps)
 
 /* --- handing out slots
  * -------------------------------------------------------------------------------- */
-
-static void finish(struct pool_request *rq)
-{
-    struct cluster *c = rq->cluster;
-    rq->cluster = NULL;
-    rq->pool = NULL;
-    rq->ready = NULL;
-    cluster_release(c);
-}
 
 static void connect_more(struct pool *p);
 

@@ -140,7 +140,6 @@ void pool_conn_destroy(struct pool_conn *pc)
         count_end(pc, CONN_CLOSED_LOCAL);
         unlink_conn(pc);
     }
-    pc->cluster->holds++; /* free_conn must not free the cluster, which is being freed already */
     free_conn(pc);
 }
 

@@ -8,8 +8,47 @@ static void state_free(void *arg)
 {
     struct cluster_state *s = arg;
     stats_scope_free(&s->stats);
+    stats_scope_free(&s->tls_stats);
+    stats_scope_free(&s->outlier_stats);
     mem_free((void *)(uintptr_t)s->name.p);
+    mem_free((void *)(uintptr_t)s->stat_name.p);
     mem_free(s);
+}
+
+static uint64_t read_circuit(const struct cluster_state *s, enum priority p, uint32_t i)
+{
+    if (i < NUM_CIRCUIT_KINDS)
+        return circuit_is_open(&s->circuit, p, (enum circuit_kind)i);
+    if (!s->track_remaining[p])
+        return 0;
+    return circuit_remaining(&s->circuit, p, (enum circuit_kind)(i - NUM_CIRCUIT_KINDS));
+}
+
+/* read_stat gives the gauges that are not counted but read from where they are kept. */
+static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
+{
+    const struct cluster_state *s = arg;
+    const struct host_set *hosts = s->hosts;
+
+    if (idx >= CLUSTER_HIGH_CX_OPEN)
+        *out = read_circuit(s, PRIORITY_HIGH, idx - CLUSTER_HIGH_CX_OPEN);
+    else if (idx >= CLUSTER_DEFAULT_CX_OPEN)
+        *out = read_circuit(s, PRIORITY_DEFAULT, idx - CLUSTER_DEFAULT_CX_OPEN);
+    else if (idx == CLUSTER_WARMING_STATE)
+        *out = s->warming;
+    else if (idx == CLUSTER_MEMBERSHIP_TOTAL)
+        *out = hosts ? hosts->num_hosts : 0;
+    else if (idx == CLUSTER_MEMBERSHIP_HEALTHY)
+        *out = hosts ? hosts->num_healthy : 0;
+    else if (idx == CLUSTER_MEMBERSHIP_DEGRADED)
+        *out = hosts ? hosts->num_degraded : 0;
+    else if (idx == CLUSTER_MEMBERSHIP_EXCLUDED)
+        *out = 0;
+    else if (idx == CLUSTER_MAX_HOST_WEIGHT)
+        *out = hosts ? hosts->max_weight : 0;
+    else
+        return false;
+    return true;
 }
 
 struct cluster_state *cluster_state_new(const struct reclaim_home *home,
@@ -22,8 +61,17 @@ struct cluster_state *cluster_state_new(const struct reclaim_home *home,
     };
     reclaim_init(&s->reclaim, home, state_free, s);
     s->name = str_n(mem_strndup(config->name.p, config->name.len), config->name.len);
+    s->stat_name = str_n(mem_strndup(config->stat_name.p, config->stat_name.len),
+                         config->stat_name.len);
     circuit_init(&s->circuit);
     s->stats = stats_scope_new(&cluster_stats_table, parts, ARRAY_LEN(parts));
+    stats_scope_set_reader(s->stats, read_stat, s);
+    return s;
+}
+
+struct cluster_state *cluster_state_ref(struct cluster_state *s)
+{
+    reclaim_ref(&s->reclaim);
     return s;
 }
 
@@ -53,8 +101,7 @@ struct cluster_node *cluster_node_new(const struct reclaim_home *home,
     n->hash = hash_str(config->name);
     n->config = cluster_config_ref(config);
     n->hosts = host_set_ref(hosts);
-    n->state = state;
-    reclaim_ref(&state->reclaim);
+    n->state = cluster_state_ref(state);
     return n;
 }
 

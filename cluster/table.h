@@ -9,10 +9,15 @@
 /* What stays the same over updates of a cluster. Shared by the workers; freed on main. */
 struct cluster_state {
     struct reclaim reclaim;
-    struct str name;
+    struct str name, stat_name; /* owned; stat_name of the first configuration */
     struct circuit circuit;
     struct stats_scope *stats;
-    struct outlier *outlier; /* main thread; NULL: none, or the cluster is removed */
+    struct stats_scope *tls_stats;     /* made by who needs them; freed with the state */
+    struct stats_scope *outlier_stats; /* NULL: never had outlier detection */
+    struct outlier *outlier;           /* main thread; NULL: none, or the cluster is removed */
+    const struct host_set *hosts;      /* main thread: those published last, for statistics */
+    bool warming;                      /* main thread */
+    bool track_remaining[2];
 };
 
 struct cluster_node {
@@ -48,6 +53,7 @@ struct cluster_table {
 /* cluster_state_new makes the state of a name, with one reference. Main. */
 struct cluster_state *cluster_state_new(const struct reclaim_home *home,
                                         const struct cluster_config *config);
+struct cluster_state *cluster_state_ref(struct cluster_state *s);
 void cluster_state_unref(struct cluster_state *s);
 
 /* cluster_node_new makes a node from references it takes itself; one reference for the caller. */

@@ -78,7 +78,7 @@ static void change_node(struct cluster *c, struct cluster_node *n)
 
 static void maybe_free(struct cluster *c)
 {
-    if (c->removed && c->holds == 0)
+    if (c->removed && c->holds == 0 && !c->ending)
         loop_defer_free(c->loop, &c->free_task);
 }
 
@@ -86,9 +86,21 @@ static void remove_cluster(struct cluster *c)
 {
     c->removed = true;
     list_push_tail(&c->owner->removed, &c->link);
-    c->holds++;
     pools_drain(c->pools);
-    c->holds--;
+    maybe_free(c);
+}
+
+/* The worker ends: the connections go now, the object when the last one who holds it lets go. */
+static void end_cluster(struct cluster *c)
+{
+    list_remove(&c->link);
+    task_cancel(&c->free_task);
+    c->ending = true;
+    pools_free(&c->pools);
+    original_dst_free(&c->original_dst);
+    c->ending = false;
+    c->removed = true;
+    c->owner = NULL;
     maybe_free(c);
 }
 
@@ -128,14 +140,16 @@ void worker_clusters_free(struct worker_clusters **wp)
         while (w->chains[i]) {
             struct cluster *c = w->chains[i];
             w->chains[i] = c->next;
-            cluster_free(c);
+            end_cluster(c);
         }
     }
     while (!list_empty(&w->removed))
-        cluster_free(CONTAINER_OF(w->removed.next, struct cluster, link));
+        end_cluster(CONTAINER_OF(w->removed.next, struct cluster, link));
     cluster_table_unref(w->table);
-    w->magic = 0;
-    mem_free(w);
+    w->table = NULL;
+    w->closed = true;
+    if (atomic_load_explicit(&w->in_flight, memory_order_acquire) == 0)
+        mem_free(w);
 }
 
 struct cluster *worker_clusters_find(struct worker_clusters *w, struct str name)
@@ -197,8 +211,13 @@ struct publication {
 static void on_publication(void *arg)
 {
     struct publication *p = arg;
-    OBJ_CAST(p->worker, struct worker_clusters, WORKER_CLUSTERS_MAGIC);
-    worker_clusters_swap(p->worker, p->table);
+    struct worker_clusters *w = OBJ_CAST(p->worker, struct worker_clusters, WORKER_CLUSTERS_MAGIC);
+    uint32_t left = atomic_fetch_sub_explicit(&w->in_flight, 1, memory_order_acq_rel) - 1;
+
+    if (!w->closed)
+        worker_clusters_swap(w, p->table);
+    else if (left == 0)
+        mem_free(w);
     cluster_table_unref(p->table);
     mem_free(p);
 }
@@ -208,5 +227,6 @@ void worker_clusters_send(struct worker_clusters *w, struct cluster_table *t)
     struct publication *p = NEW(struct publication);
     p->worker = w;
     p->table = cluster_table_ref(t);
+    atomic_fetch_add_explicit(&w->in_flight, 1, memory_order_acq_rel);
     mailbox_call(w->box, on_publication, p);
 }

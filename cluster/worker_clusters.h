@@ -12,6 +12,8 @@ struct worker_clusters {
     struct cluster_table *table;             /* referenced */
     struct cluster *chains[CLUSTER_BUCKETS]; /* used ones, not removed */
     struct list removed;                     /* still held */
+    _Atomic uint32_t in_flight;              /* publications in the box */
+    bool closed;                             /* freed but for this shell, which they hold */
 };
 
 /* worker_clusters_send publishes a table to w: a message that swaps w's pointer between two events.

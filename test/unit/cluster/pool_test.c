@@ -595,6 +595,7 @@ END_TEST
 START_TEST(end_of_worker_with_everything_under_way)
 {
     struct ask a, b, c;
+    struct cluster *held;
     struct cluster_config *config = config_new();
     config->limits[PRIORITY_DEFAULT].max[CIRCUIT_CX] = 1;
     publish(config);
@@ -603,11 +604,15 @@ START_TEST(end_of_worker_with_everything_under_way)
     fixture_remove(&f, "c");
     publish(config_new());
     ask(&c);
-    /* teardown frees the worker now; requests may still be cancelled after that */
-    mailbox_cleanup(&f.box);
+    cluster_hold(cluster());
+    held = cluster();
+    worker_clusters_send(f.worker, f.table); /* still in the box when the worker ends */
     worker_clusters_free(&f.worker);
-    pool_cancel(&b.rq);
+    pool_cancel(&b.rq); /* late, as from a deferred free: harmless */
     pool_cancel(&c.rq);
+    cluster_release(held);
+    mailbox_cleanup(&f.box);
+    fixture_turn(&f, 2);
     ck_assert_int_eq(b.done, 0);
     mailbox_init(&f.box, f.loop);
     f.worker = worker_clusters_new(f.loop, &f.box);

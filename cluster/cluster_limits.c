@@ -1,0 +1,309 @@
+#include "cluster/cluster_limits.h"
+
+#include "api-protos/message.h"
+#include "api-protos/wkt.h"
+#include "cluster/cluster_config.h"
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
+#include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb-c.h"
+
+/* --- circuit breakers ------------------------------------------------------------------------ */
+
+static void compile_threshold(const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *msg,
+                              struct circuit_limits *l)
+{
+    const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds__RetryBudget *b =
+        msg->retry_budget;
+    l->max[CIRCUIT_CX] = wkt_u32(msg->max_connections, CIRCUIT_DEFAULT_MAX);
+    l->max[CIRCUIT_PENDING] = wkt_u32(msg->max_pending_requests, CIRCUIT_DEFAULT_MAX);
+    l->max[CIRCUIT_RQ] = wkt_u32(msg->max_requests, CIRCUIT_DEFAULT_MAX);
+    l->max[CIRCUIT_RETRIES] = wkt_u32(msg->max_retries, CIRCUIT_DEFAULT_RETRIES);
+    l->track_remaining = msg->track_remaining;
+    if (!b && msg->max_retries)
+        l->has_retry_budget = false;
+    if (!b)
+        return;
+    l->budget_per_cent = b->budget_percent ? b->budget_percent->value : CIRCUIT_DEFAULT_BUDGET;
+    l->budget_min = wkt_u32(b->min_retry_concurrency, CIRCUIT_DEFAULT_BUDGET_MIN);
+}
+
+static bool priority_of(const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *msg,
+                        enum priority *out, struct errors *e)
+{
+    switch (msg->priority) {
+    case ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__DEFAULT:
+        *out = PRIORITY_DEFAULT;
+        return true;
+    case ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH:
+        *out = PRIORITY_HIGH;
+        return true;
+    default:
+        errors_add(e, "priority", "%d is not a priority", (int)msg->priority);
+        return false;
+    }
+}
+
+static void
+compile_host_threshold(const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *msg,
+                       struct circuit_limits *l, struct errors *e)
+{
+    if (msg->max_pending_requests || msg->max_requests || msg->max_retries || msg->retry_budget ||
+        msg->track_remaining)
+        errors_add(e, NULL, "only max_connections is supported for each host");
+    l->max_cx_per_host = wkt_u32(msg->max_connections, UINT32_MAX);
+}
+
+void cluster_compile_circuit(const void *circuit_breakers, struct circuit_limits limits[2],
+                             struct errors *e)
+{
+    const Envoy__Config__Cluster__V3__CircuitBreakers *msg = circuit_breakers;
+    unsigned seen = 0, seen_host = 0;
+    enum priority p;
+
+    for (size_t i = 0; msg && i < msg->n_thresholds; i++) {
+        size_t mark = errors_push_index(e, "thresholds", i);
+        if (!priority_of(msg->thresholds[i], &p, e)) {
+        } else if (seen & (1u << p)) {
+            errors_warn(e, "priority", "listed before; the first one counts");
+        } else {
+            seen |= 1u << p;
+            compile_threshold(msg->thresholds[i], &limits[p]);
+        }
+        errors_pop(e, mark);
+    }
+    for (size_t i = 0; msg && i < msg->n_per_host_thresholds; i++) {
+        size_t mark = errors_push_index(e, "per_host_thresholds", i);
+        if (!priority_of(msg->per_host_thresholds[i], &p, e)) {
+        } else if (seen_host & (1u << p)) {
+            errors_warn(e, "priority", "listed before; the first one counts");
+        } else {
+            seen_host |= 1u << p;
+            compile_host_threshold(msg->per_host_thresholds[i], &limits[p], e);
+        }
+        errors_pop(e, mark);
+    }
+}
+
+/* --- outlier detection --------------------------------------------------------------------------
+ */
+
+static uint32_t per_cent(const Google__Protobuf__UInt32Value *v, uint32_t def, struct errors *e,
+                         const char *field)
+{
+    uint32_t n = wkt_u32(v, def);
+    if (n <= 100)
+        return n;
+    errors_add(e, field, "must be at most 100");
+    return 100;
+}
+
+static uint64_t positive_ms(const Google__Protobuf__Duration *d, uint64_t def, struct errors *e,
+                            const char *field)
+{
+    uint64_t ms = wkt_duration_ms(d, def, e, field);
+    if (ms > 0)
+        return ms;
+    errors_add(e, field, "must be greater than 0");
+    return def;
+}
+
+/* The statistical detectors: asked for by a percentage, or by nothing at all. */
+static void warn_statistical(const Envoy__Config__Cluster__V3__OutlierDetection *msg,
+                             struct errors *e)
+{
+    const struct {
+        const Google__Protobuf__UInt32Value *v;
+        const char *field;
+    } asked[] = {
+        {msg->enforcing_success_rate, "enforcing_success_rate"},
+        {msg->enforcing_local_origin_success_rate, "enforcing_local_origin_success_rate"},
+        {msg->enforcing_failure_percentage, "enforcing_failure_percentage"},
+        {msg->enforcing_failure_percentage_local_origin,
+         "enforcing_failure_percentage_local_origin"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+        if (wkt_u32(asked[i].v, 0) > 0)
+            errors_warn(e, asked[i].field, "only consecutive failures are detected so far");
+    }
+}
+
+void cluster_compile_outlier(const void *outlier_detection, struct outlier_config *out,
+                             struct errors *e)
+{
+    const Envoy__Config__Cluster__V3__OutlierDetection *msg = outlier_detection;
+    struct outlier_config d;
+
+    outlier_config_default(&d);
+    *out = d;
+    out->consecutive[OUTLIER_5XX] = wkt_u32(msg->consecutive_5xx, d.consecutive[OUTLIER_5XX]);
+    out->consecutive[OUTLIER_GATEWAY] = wkt_u32(msg->consecutive_gateway_failure,
+                                                d.consecutive[OUTLIER_GATEWAY]);
+    out->consecutive[OUTLIER_LOCAL] = wkt_u32(msg->consecutive_local_origin_failure,
+                                              d.consecutive[OUTLIER_LOCAL]);
+    out->enforcing[OUTLIER_5XX] = per_cent(msg->enforcing_consecutive_5xx, d.enforcing[OUTLIER_5XX],
+                                           e, "enforcing_consecutive_5xx");
+    out->enforcing[OUTLIER_GATEWAY] = per_cent(msg->enforcing_consecutive_gateway_failure,
+                                               d.enforcing[OUTLIER_GATEWAY], e,
+                                               "enforcing_consecutive_gateway_failure");
+    out->enforcing[OUTLIER_LOCAL] = per_cent(msg->enforcing_consecutive_local_origin_failure,
+                                             d.enforcing[OUTLIER_LOCAL], e,
+                                             "enforcing_consecutive_local_origin_failure");
+    out->interval_ms = positive_ms(msg->interval, d.interval_ms, e, "interval");
+    out->base_ejection_ms = positive_ms(msg->base_ejection_time, d.base_ejection_ms, e,
+                                        "base_ejection_time");
+    out->max_ejection_ms = d.max_ejection_ms;
+    if (out->max_ejection_ms < out->base_ejection_ms)
+        out->max_ejection_ms = out->base_ejection_ms;
+    out->max_ejection_ms = positive_ms(msg->max_ejection_time, out->max_ejection_ms, e,
+                                       "max_ejection_time");
+    if (out->max_ejection_ms < out->base_ejection_ms)
+        errors_add(e, "max_ejection_time", "must not be smaller than base_ejection_time");
+    out->jitter_ms = wkt_duration_ms(msg->max_ejection_time_jitter, 0, e,
+                                     "max_ejection_time_jitter");
+    out->max_ejection_per_cent = per_cent(msg->max_ejection_percent, d.max_ejection_per_cent, e,
+                                          "max_ejection_percent");
+    out->always_eject_one = wkt_bool(msg->always_eject_one_host, false);
+    out->split_local = msg->split_external_local_origin_errors;
+    warn_statistical(msg, e);
+}
+
+/* --- HTTP options
+ * ---------------------------------------------------------------------------------- */
+
+typedef Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions http_options;
+
+static void compile_common(const Envoy__Config__Core__V3__HttpProtocolOptions *msg,
+                           struct cluster_config *out, struct errors *e)
+{
+    if (!msg)
+        return;
+    out->idle_timeout_ms = wkt_duration_ms(msg->idle_timeout, out->idle_timeout_ms, e,
+                                           "idle_timeout");
+    out->max_connection_duration_ms = wkt_duration_ms(msg->max_connection_duration, 0, e,
+                                                      "max_connection_duration");
+    out->max_stream_duration_ms = wkt_duration_ms(msg->max_stream_duration, 0, e,
+                                                  "max_stream_duration");
+    out->max_headers_count = wkt_u32(msg->max_headers_count, 0);
+    out->max_headers_kb = wkt_u32(msg->max_response_headers_kb, 0);
+    if (msg->max_requests_per_connection && out->max_requests_per_connection)
+        errors_add(e, "max_requests_per_connection", "is given by the cluster too");
+    else if (msg->max_requests_per_connection)
+        out->max_requests_per_connection = msg->max_requests_per_connection->value;
+    if (msg->headers_with_underscores_action)
+        errors_warn(e, "headers_with_underscores_action", "has no effect on responses");
+}
+
+static void compile_http1(const Envoy__Config__Core__V3__Http1ProtocolOptions *msg,
+                          struct cluster_config *out, struct errors *e)
+{
+    if (!msg)
+        return;
+    out->http1_trailers = msg->enable_trailers;
+    if (msg->accept_http_10 || msg->default_host_for_http_10[0])
+        errors_warn(e, "accept_http_10", "has no effect on an upstream");
+}
+
+static void use_http2(struct cluster_config *out, bool is_static, struct errors *e,
+                      const char *field)
+{
+    out->http = UPSTREAM_HTTP2;
+    out->http2 = true;
+    if (is_static)
+        errors_warn(e, field,
+                    "HTTP/2 upstream is for control planes only so far; requests that "
+                    "are routed here are answered 503");
+    else
+        errors_add(e, field, "HTTP/2 upstream is not supported yet");
+}
+
+static void compile_protocol(const http_options *msg, struct cluster_config *out, bool is_static,
+                             struct errors *e)
+{
+    size_t mark;
+
+    switch (msg->upstream_protocol_options_case) {
+    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
+        mark = errors_push(e, "explicit_http_config");
+        if (msg->explicit_http_config->protocol_config_case ==
+            ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS)
+            use_http2(out, is_static, e, "http2_protocol_options");
+        else if (
+            msg->explicit_http_config->protocol_config_case ==
+            ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP_PROTOCOL_OPTIONS)
+            compile_http1(msg->explicit_http_config->http_protocol_options, out, e);
+        else
+            errors_add(e, NULL, "a protocol is required");
+        errors_pop(e, mark);
+        return;
+    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
+        out->http = UPSTREAM_DOWNSTREAM;
+        compile_http1(msg->use_downstream_protocol_config->http_protocol_options, out, e);
+        return;
+    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_AUTO_CONFIG:
+        errors_add(e, "auto_config", "is not supported yet");
+        return;
+    default:
+        errors_add(e, NULL,
+                   "one of explicit_http_config, use_downstream_protocol_config is "
+                   "required");
+    }
+}
+
+static const char options_name[] = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+static void compile_typed(const Google__Protobuf__Any *any, struct cluster_config *out,
+                          bool is_static, struct arena *scratch, struct errors *e,
+                          const struct pb_opts *opts)
+{
+    const http_options *msg;
+    struct pb_any got;
+    size_t mark;
+
+    switch (pb_any_unpack(any, scratch, e, opts, &got)) {
+    case PB_ANY_OK:
+        if (got.type == &envoy__extensions__upstreams__http__v3__http_protocol_options__descriptor)
+            break;
+        /* fall through */
+    case PB_ANY_EMPTY:
+    case PB_ANY_UNKNOWN:
+        errors_add(e, NULL, "%.*s is not %s", STR_ARG(got.type_name), options_name);
+        return;
+    case PB_ANY_INVALID:
+        return;
+    }
+    msg = (const http_options *)(const void *)got.message;
+    mark = errors_push(e, "common_http_protocol_options");
+    compile_common(msg->common_http_protocol_options, out, e);
+    errors_pop(e, mark);
+    compile_protocol(msg, out, is_static, e);
+}
+
+void cluster_compile_http(const void *cluster, struct cluster_config *out, bool is_static,
+                          struct arena *scratch, struct errors *e, const struct pb_opts *opts)
+{
+    const Envoy__Config__Cluster__V3__Cluster *msg = cluster;
+    bool typed = false;
+    size_t mark;
+
+    for (size_t i = 0; i < msg->n_typed_extension_protocol_options; i++) {
+        struct str key = str_of(msg->typed_extension_protocol_options[i]->key);
+        mark = errors_push_key(e, "typed_extension_protocol_options", key);
+        if (str_eq(key, str_of(options_name))) {
+            compile_typed(msg->typed_extension_protocol_options[i]->value, out, is_static, scratch,
+                          e, opts);
+            typed = true;
+        } else {
+            errors_add(e, NULL, "is not known; %s is", options_name);
+        }
+        errors_pop(e, mark);
+    }
+    if (typed)
+        return;
+    mark = errors_push(e, "common_http_protocol_options");
+    compile_common(msg->common_http_protocol_options, out, e);
+    errors_pop(e, mark);
+    mark = errors_push(e, "http_protocol_options");
+    compile_http1(msg->http_protocol_options, out, e);
+    errors_pop(e, mark);
+    if (msg->http2_protocol_options)
+        use_http2(out, is_static, e, "http2_protocol_options");
+}

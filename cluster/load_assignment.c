@@ -1,0 +1,279 @@
+#include "cluster/load_assignment.h"
+
+#include "api-protos/message.h"
+#include "api-protos/wkt.h"
+#include "base/map.h"
+#include "cluster/address.h"
+#include "cluster/host.h"
+#include "envoy/config/endpoint/v3/endpoint.pb-c.h"
+#include <stdlib.h>
+
+static const char match_key[] = "envoy.transport_socket_match";
+
+/* --- labels -------------------------------------------------------------------------------- */
+
+static int by_key(const void *a, const void *b)
+{
+    return str_cmp(((const struct label *)a)->key, ((const struct label *)b)->key);
+}
+
+struct labels *labels_of(const Google__Protobuf__Struct *s, struct arena *a)
+{
+    struct labels *l;
+    if (!s || s->n_fields == 0)
+        return NULL;
+    l = arena_zalloc(a, sizeof(*l) + s->n_fields * sizeof(l->v[0]));
+    for (size_t i = 0; i < s->n_fields; i++) {
+        const Google__Protobuf__Struct__FieldsEntry *f = s->fields[i];
+        struct str packed = f->value ? pb_pack(&f->value->base, a) : STR_NULL;
+        l->v[l->num].key = arena_str(a, str_of(f->key));
+        l->v[l->num].value = pb_canonical(&google__protobuf__value__descriptor, packed, a);
+        l->num++;
+    }
+    qsort(l->v, l->num, sizeof(l->v[0]), by_key);
+    return l;
+}
+
+static bool labels_equal(const struct labels *a, const struct labels *b)
+{
+    if (!a || !b)
+        return a == b;
+    if (a->num != b->num)
+        return false;
+    for (uint32_t i = 0; i < a->num; i++) {
+        if (!str_eq(a->v[i].key, b->v[i].key) || !str_eq(a->v[i].value, b->v[i].value))
+            return false;
+    }
+    return true;
+}
+
+bool labels_match(const struct labels *want, const struct labels *have)
+{
+    uint32_t h = 0;
+    for (uint32_t i = 0; want && i < want->num; i++) {
+        while (have && h < have->num && str_cmp(have->v[h].key, want->v[i].key) < 0)
+            h++;
+        if (!have || h == have->num || !str_eq(have->v[h].key, want->v[i].key) ||
+            !str_eq(have->v[h].value, want->v[i].value))
+            return false;
+    }
+    return true;
+}
+
+/* read_labels finds the labels in metadata; equal to `last`, as is usual, they are shared. */
+static const struct labels *read_labels(const Envoy__Config__Core__V3__Metadata *m,
+                                        const struct labels *last, struct arena *a)
+{
+    const struct labels *l = NULL;
+    for (size_t i = 0; m && i < m->n_filter_metadata; i++) {
+        if (str_eq(str_of(m->filter_metadata[i]->key), str_of(match_key)))
+            l = labels_of(m->filter_metadata[i]->value, a);
+    }
+    return l && labels_equal(l, last) ? last : l;
+}
+
+/* --- compiling ------------------------------------------------------------------------------ */
+
+struct compiling {
+    struct load_assignment *la;
+    struct errors *e;
+    struct map seen; /* addresses and places, in the scratch arena */
+    struct arena scratch;
+    const struct labels *last; /* labels of the endpoint before */
+};
+
+static bool seen_before(struct compiling *c, const struct addr *addr)
+{
+    struct str key = arena_str(&c->scratch, str_n((const char *)&addr->sa, addr->sa_len));
+    return map_put(&c->seen, key, c) != NULL;
+}
+
+/* False: not an endpoint, after an error or because it was listed before. */
+static bool compile_endpoint(struct compiling *c,
+                             const Envoy__Config__Endpoint__V3__LbEndpoint *msg,
+                             struct assigned_endpoint *out)
+{
+    struct arena *a = &c->la->arena;
+    size_t mark;
+    bool ok;
+
+    if (msg->host_identifier_case !=
+        ENVOY__CONFIG__ENDPOINT__V3__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT) {
+        errors_add(c->e, "endpoint", "an endpoint is required");
+        return false;
+    }
+    mark = errors_push(c->e, "endpoint.address");
+    ok = address_compile(msg->endpoint->address, &out->addr, c->e);
+    errors_pop(c->e, mark);
+    if (!ok)
+        return false;
+    if (seen_before(c, &out->addr)) {
+        errors_warn(c->e, "endpoint.address", "listed before; the first one counts");
+        return false;
+    }
+    if (msg->health_status > ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__DEGRADED) {
+        errors_add(c->e, "health_status", "%d is not a health status", (int)msg->health_status);
+        return false;
+    }
+    out->health = (uint32_t)msg->health_status;
+    out->hostname = arena_str(a, str_of(msg->endpoint->hostname));
+    out->weight = wkt_u32(msg->load_balancing_weight, 1);
+    out->labels = c->last = read_labels(msg->metadata, c->last, a);
+    return true;
+}
+
+static void compile_locality(struct compiling *c,
+                             const Envoy__Config__Endpoint__V3__LocalityLbEndpoints *msg,
+                             struct assigned_locality *out)
+{
+    struct arena *a = &c->la->arena;
+    struct assigned_endpoint *v = arena_zalloc(a, msg->n_lb_endpoints * sizeof(*v));
+    uint64_t sum = 0;
+
+    if (msg->locality) {
+        out->region = arena_str(a, str_of(msg->locality->region));
+        out->zone = arena_str(a, str_of(msg->locality->zone));
+        out->sub_zone = arena_str(a, str_of(msg->locality->sub_zone));
+    }
+    out->priority = msg->priority;
+    out->weight = wkt_u32(msg->load_balancing_weight, 0);
+    out->labels = read_labels(msg->metadata, NULL, a);
+    out->endpoints = v;
+    if (out->priority > HOST_PRIORITY_MAX)
+        errors_add(c->e, "priority", "must be at most %d", HOST_PRIORITY_MAX);
+    for (size_t i = 0; i < msg->n_lb_endpoints; i++) {
+        size_t mark = errors_push_index(c->e, "lb_endpoints", i);
+        if (compile_endpoint(c, msg->lb_endpoints[i], &v[out->num_endpoints]))
+            sum += v[out->num_endpoints++].weight;
+        errors_pop(c->e, mark);
+    }
+    if (sum > UINT32_MAX)
+        errors_add(c->e, "lb_endpoints", "the weights of the endpoints sum up to more than %u",
+                   UINT32_MAX);
+}
+
+static int by_priority(const void *pa, const void *pb)
+{
+    const struct assigned_locality *a = pa, *b = pb;
+    if (a->priority != b->priority)
+        return a->priority < b->priority ? -1 : 1;
+    return a->order < b->order ? -1 : a->order > b->order; /* qsort is not stable */
+}
+
+static bool place_seen(struct compiling *c, const struct assigned_locality *l)
+{
+    struct str key = arena_printf(&c->scratch, "%u %zu.%.*s %zu.%.*s %.*s", l->priority,
+                                  l->region.len, STR_ARG(l->region), l->zone.len, STR_ARG(l->zone),
+                                  STR_ARG(l->sub_zone));
+    return map_put(&c->seen, key, c) != NULL;
+}
+
+/* check_localities holds each priority's localities against each other. A locality that is listed
+ * twice is accepted, as in Envoy: its endpoints count together, in two groups of one weight. */
+static void check_localities(struct compiling *c)
+{
+    const struct assigned_locality *v = c->la->localities;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < c->la->num_localities; i++) {
+        if (i > 0 && v[i].priority != v[i - 1].priority)
+            sum = 0;
+        sum += v[i].weight;
+        if (sum > UINT32_MAX) {
+            errors_add(c->e, "endpoints",
+                       "the weights of the localities of priority %u sum up to more than %u",
+                       v[i].priority, UINT32_MAX);
+            return;
+        }
+        if (place_seen(c, &v[i]))
+            errors_warn(c->e, "endpoints", "locality %.*s/%.*s/%.*s is listed twice",
+                        STR_ARG(v[i].region), STR_ARG(v[i].zone), STR_ARG(v[i].sub_zone));
+    }
+}
+
+static void compile_policy(struct compiling *c,
+                           const Envoy__Config__Endpoint__V3__ClusterLoadAssignment__Policy *msg)
+{
+    struct load_assignment *la = c->la;
+    size_t mark = errors_push(c->e, "policy");
+
+    la->overprovisioning = wkt_u32(msg->overprovisioning_factor, HOST_OVERPROVISIONING);
+    la->weighted_health = msg->weighted_priority_health;
+    la->stale_after_ms = wkt_duration_ms(msg->endpoint_stale_after, 0, c->e,
+                                         "endpoint_stale_after");
+    if (msg->n_drop_overloads > 1)
+        errors_add(c->e, "drop_overloads", "%zu categories, only one is supported",
+                   msg->n_drop_overloads);
+    else if (msg->n_drop_overloads == 1)
+        la->drop_ppm = wkt_fraction_ppm(msg->drop_overloads[0]->drop_percentage, 0);
+    errors_pop(c->e, mark);
+}
+
+static void load_assignment_free(struct load_assignment *la)
+{
+    arena_cleanup(&la->arena);
+    mem_free(la);
+}
+
+struct load_assignment *load_assignment_from(const void *message, struct errors *e)
+{
+    const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *msg = message;
+    struct compiling c = {.la = NEW(struct load_assignment), .e = e};
+    struct load_assignment *la = c.la;
+    size_t errors_before = e->num_errors;
+    struct assigned_locality *v;
+
+    refcount_init(&la->ref);
+    arena_init(&la->arena, 512);
+    arena_init(&c.scratch, 0);
+    map_init(&c.seen, false);
+    la->name = arena_str(&la->arena, str_of(msg->cluster_name));
+    la->overprovisioning = HOST_OVERPROVISIONING;
+    la->num_localities = (uint32_t)msg->n_endpoints;
+    la->localities = v = arena_zalloc(&la->arena, msg->n_endpoints * sizeof(*v));
+    for (size_t i = 0; i < msg->n_endpoints; i++) {
+        size_t mark = errors_push_index(e, "endpoints", i);
+        v[i].order = (uint32_t)i;
+        compile_locality(&c, msg->endpoints[i], &v[i]);
+        errors_pop(e, mark);
+    }
+    if (msg->policy)
+        compile_policy(&c, msg->policy);
+    if (la->num_localities > 1)
+        qsort(v, la->num_localities, sizeof(*v), by_priority);
+    check_localities(&c);
+    map_cleanup(&c.seen, NULL);
+    arena_cleanup(&c.scratch);
+    if (e->num_errors == errors_before)
+        return la;
+    load_assignment_free(la);
+    return NULL;
+}
+
+struct load_assignment *load_assignment_compile(struct str bytes, struct errors *e,
+                                                const struct pb_opts *opts)
+{
+    struct load_assignment *la = NULL;
+    struct arena scratch;
+    const void *msg;
+
+    arena_init(&scratch, 0);
+    msg = PB_UNPACK(Envoy__Config__Endpoint__V3__ClusterLoadAssignment,
+                    envoy__config__endpoint__v3__cluster_load_assignment, bytes, &scratch, e, opts);
+    if (msg)
+        la = load_assignment_from(msg, e);
+    arena_cleanup(&scratch);
+    return la;
+}
+
+struct load_assignment *load_assignment_ref(struct load_assignment *la)
+{
+    if (la)
+        refcount_inc(&la->ref);
+    return la;
+}
+
+void load_assignment_unref(struct load_assignment *la)
+{
+    if (la && refcount_dec(&la->ref))
+        load_assignment_free(la);
+}
