@@ -1,6 +1,7 @@
 /* The transport against a server of the official Python library, in a process of its own. */
 #include "test/unit/xds/fixture.c"
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -298,6 +299,38 @@ START_TEST(test_a_peer_that_goes_away_or_talks_nonsense)
 }
 END_TEST
 
+static size_t count_fds(void)
+{
+    size_t n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    ck_assert_ptr_nonnull(dir);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+START_TEST(test_a_stream_leaves_no_descriptor_behind)
+{
+    struct talk t;
+    size_t before = 0;
+    talk_init_idle(&t);
+    for (int i = 0; i < 40; i++) {
+        talk_open(&t, server_connect());
+        if (i & 1)
+            say_to(&t, "echo x");
+        grpc_transport.close(t.call);
+        turn_for(t.loop, 5);
+        if (i == 9)
+            before = count_fds();
+    }
+    t.call = NULL;
+    turn_for(t.loop, 200);
+    ck_assert_uint_le(count_fds(), before);
+    talk_cleanup(&t);
+}
+END_TEST
+
 START_TEST(test_server_killed_in_the_middle)
 {
     struct talk t;
@@ -371,6 +404,7 @@ static void add(TCase *t)
     tcase_add_test(t, test_large_message_and_the_limit);
     tcase_add_test(t, test_the_servers_status_is_told_once);
     tcase_add_test(t, test_close_at_any_moment_is_silent);
+    tcase_add_test(t, test_a_stream_leaves_no_descriptor_behind);
     tcase_add_test(t, test_server_killed_in_the_middle);
     tcase_add_test(t, test_the_client_with_a_real_stream);
 }
