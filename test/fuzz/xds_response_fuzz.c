@@ -108,8 +108,7 @@ static const struct resource_ops eds = {
 
 static const struct watcher_ops watcher = {on_update, on_absent, NULL};
 
-/* --- the transport ------------------------------------------------------------------------------
- */
+/* --- the transport ---------------------------------------------------------------------------- */
 
 static void *start(struct loop *main, size_t max_message)
 {

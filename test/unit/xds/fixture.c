@@ -174,8 +174,7 @@ static const struct resource_ops lds_ops = WILD_OPS(LDS_URL, "lds");
 static const struct resource_ops eds_ops = NAMED_OPS(EDS_URL, "eds");
 static const struct resource_ops sds_ops = NAMED_OPS(SDS_URL, "sds");
 
-/* --- watchers -----------------------------------------------------------------------------------
- */
+/* --- watchers --------------------------------------------------------------------------------- */
 
 struct watcher {
     struct fixture *f;
@@ -236,8 +235,7 @@ static void collect(struct fixture *f, const struct resource_ops *ops)
     xds_collect(f->x, &from_ads, ops, &prefix, on_settled, f);
 }
 
-/* --- the transport ------------------------------------------------------------------------------
- */
+/* --- the transport ---------------------------------------------------------------------------- */
 
 static void *fake_start(struct loop *main, size_t max_message)
 {
@@ -361,8 +359,7 @@ static int fake_dial(void *arg, struct str cluster, char *why, size_t why_len)
     return f->dial_fails ? -1 : 1000;
 }
 
-/* --- the test's own steps ------------------------------------------------------------------------
- */
+/* --- the test's own steps --------------------------------------------------------------------- */
 
 static void run(struct fixture *f)
 {

@@ -11,8 +11,7 @@
 
 enum { WAIT_MS = 20000, MAX_MESSAGE = 32 * 1024 * 1024 };
 
-/* --- the server ---------------------------------------------------------------------------------
- */
+/* --- the server ------------------------------------------------------------------------------- */
 
 static pid_t server_pid;
 static int server_port, server_stdin;
@@ -60,8 +59,7 @@ static int server_connect(void)
     return fd;
 }
 
-/* --- a call and what it told
- * ---------------------------------------------------------------------- */
+/* --- a call and what it told ------------------------------------------------------------------ */
 
 struct talk {
     struct loop *loop;
@@ -176,8 +174,7 @@ static void hear(struct talk *t)
     turn_until(t->loop, &t->num_messages, n + 1);
 }
 
-/* --- tests
- * ---------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 START_TEST(test_messages_both_ways)
 {
@@ -346,8 +343,7 @@ START_TEST(test_server_killed_in_the_middle)
 }
 END_TEST
 
-/* --- the whole client
- * ------------------------------------------------------------------------------ */
+/* --- the whole client ------------------------------------------------------------------------- */
 
 static int dial_server(void *arg, struct str cluster, char *why, size_t why_len)
 {

@@ -216,8 +216,7 @@ START_TEST(test_collection_settles_once)
 }
 END_TEST
 
-/* --- streams of their own -----------------------------------------------------------------------
- */
+/* --- streams of their own --------------------------------------------------------------------- */
 
 static const struct xds_source from_sds = {
     .kind = XDS_SOURCE_GRPC,

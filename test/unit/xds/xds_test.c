@@ -97,8 +97,7 @@ START_TEST(test_a_dynamic_resource_never_replaces_a_static_one)
 }
 END_TEST
 
-/* --- counters
- * ------------------------------------------------------------------------------------- */
+/* --- counters --------------------------------------------------------------------------------- */
 
 static uint64_t stat(const char *name)
 {
