@@ -1,6 +1,7 @@
 #include "tls/tls_factory.h"
 
 #include "base/log.h"
+#include "tls/secret_files.h"
 #include "tls/tls_stats.h"
 #include "tls/tls_transport.h"
 #include <sched.h>
@@ -14,6 +15,7 @@ struct slot {
     struct tls_factory *factory;
     struct subscription *subscription; /* NULL: fixed */
     struct tls_secret *secret;         /* a reference; NULL: not there yet */
+    struct secret_watch files;         /* of a secret that names some */
     bool settled;
 };
 
@@ -131,6 +133,20 @@ static void run_rebuild(void *arg)
     check_settled(f);
 }
 
+static void use_secret(struct slot *slot, struct tls_secret *secret)
+{
+    tls_secret_ref(secret);
+    tls_secret_unref(slot->secret);
+    slot->secret = secret;
+    slot->factory->dirty = true;
+    loop_post(slot->factory->secrets->loop, &slot->factory->rebuild);
+}
+
+static void on_files_changed(void *arg, struct tls_secret *now)
+{
+    use_secret(arg, now);
+}
+
 static void on_update(void *arg, void *compiled)
 {
     struct slot *slot = arg;
@@ -139,10 +155,10 @@ static void on_update(void *arg, void *compiled)
     const struct tls_secret_need *need = &f->settings->needs[slot - f->slots];
     slot->settled = true;
     if (secret->kind == need->kind) {
-        tls_secret_ref(secret);
-        tls_secret_unref(slot->secret);
-        slot->secret = secret;
-        f->dirty = true;
+        secret_files_unwatch(f->secrets, &slot->files);
+        use_secret(slot, secret);
+        slot->files = (struct secret_watch){.changed = on_files_changed, .arg = slot};
+        secret_files_watch(f->secrets, secret, &slot->files);
     } else {
         LOG_WARN(secret, "secret %.*s is a %s where a %s is needed; not used", STR_ARG(need->name),
                  tls_secret_kind_name(secret->kind), tls_secret_kind_name(need->kind));
@@ -200,6 +216,7 @@ static void on_free(struct transport_factory *base)
     task_cancel(&f->rebuild);
     for (size_t i = 0; i < f->settings->num_needs; i++) {
         xds_unsubscribe(&f->slots[i].subscription);
+        secret_files_unwatch(f->secrets, &f->slots[i].files);
         tls_secret_unref(f->slots[i].secret);
     }
     tls_config_unref(atomic_load(&f->current));

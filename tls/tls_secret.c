@@ -4,6 +4,7 @@
 #include "api-protos/wire.h"
 #include "base/map.h"
 #include "tls/data_source.h"
+#include "tls/secret_files.h"
 #include <openssl/mem.h>
 
 enum { FIELD_NAME = 1 };
@@ -13,6 +14,7 @@ static struct tls_secret *secret_new(enum tls_secret_kind kind)
     struct tls_secret *s = NEW(struct tls_secret);
     refcount_init(&s->refs);
     s->kind = kind;
+    arena_init(&s->arena, 256);
     return s;
 }
 
@@ -51,7 +53,23 @@ void tls_secret_unref(struct tls_secret *s)
     tls_cert_unref(s->cert);
     tls_validation_part_unref(s->validation);
     tls_tickets_unref(s->tickets);
+    if (s->bytes.len)
+        OPENSSL_cleanse((void *)s->bytes.p, s->bytes.len);
+    arena_cleanup(&s->arena);
     mem_free(s);
+}
+
+bool tls_secret_same(const struct tls_secret *a, const struct tls_secret *b)
+{
+    switch (a->kind) {
+    case TLS_SECRET_CERT:
+        return a->cert == b->cert; /* equal ones are one object */
+    case TLS_SECRET_VALIDATION:
+        return memcmp(&a->validation->key, &b->validation->key, sizeof(a->validation->key)) == 0;
+    case TLS_SECRET_TICKETS:
+        return memcmp(&a->tickets->key, &b->tickets->key, sizeof(a->tickets->key)) == 0;
+    }
+    return false;
 }
 
 const char *tls_secret_kind_name(enum tls_secret_kind kind)
@@ -151,9 +169,57 @@ static bool name_of(struct str bytes, struct str *out)
     return r == WIRE_END && out->len;
 }
 
-static void *compile(void *owner, struct str name, struct str bytes, struct errors *e)
+/* --- files that a secret names -------------------------------------------------------------------
+ */
+
+static void note_directory(struct tls_secret *s, struct str dir)
 {
-    (void)owner, (void)name;
+    for (size_t i = 0; i < s->num_directories; i++) {
+        if (str_eq(s->directories[i], dir))
+            return;
+    }
+    s->directories[s->num_directories++] = arena_str(&s->arena, dir);
+}
+
+static void note_source(struct tls_secret *s, const Envoy__Config__Core__V3__DataSource *ds)
+{
+    if (!ds || ds->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME)
+        return;
+    if (ds->watched_directory) {
+        note_directory(s, str_of(ds->watched_directory->path));
+        return;
+    }
+    struct str path = str_of(ds->filename);
+    while (path.len && path.p[path.len - 1] != '/')
+        path.len--;
+    note_directory(s, path.len ? path : STR("."));
+}
+
+static void note_files(struct tls_secret *s, const TLS_V3(Secret) * msg, struct str bytes)
+{
+    const Envoy__Config__Core__V3__DataSource *sources[3] = {NULL};
+    const Envoy__Config__Core__V3__WatchedDirectory *watched = NULL;
+    if (s->kind == TLS_SECRET_CERT) {
+        watched = msg->tls_certificate->watched_directory;
+        sources[0] = msg->tls_certificate->certificate_chain;
+        sources[1] = msg->tls_certificate->private_key;
+        sources[2] = msg->tls_certificate->password;
+    } else if (s->kind == TLS_SECRET_VALIDATION) {
+        watched = msg->validation_context->watched_directory;
+        sources[0] = msg->validation_context->trusted_ca;
+        sources[1] = msg->validation_context->crl;
+    }
+    s->directories = arena_alloc(&s->arena, ARRAY_LEN(sources) * sizeof(*s->directories));
+    if (watched)
+        note_directory(s, str_of(watched->path));
+    for (size_t i = 0; !watched && i < ARRAY_LEN(sources); i++)
+        note_source(s, sources[i]);
+    if (s->num_directories)
+        s->bytes = arena_str(&s->arena, bytes);
+}
+
+struct tls_secret *tls_secret_compile(struct str bytes, struct errors *e)
+{
     struct arena a;
     struct tls_secret *s = NULL;
     arena_init(&a, 4096);
@@ -161,10 +227,18 @@ static void *compile(void *owner, struct str name, struct str bytes, struct erro
         TLS_V3(Secret), envoy__extensions__transport_sockets__tls__v3__secret, bytes, &a, e, NULL);
     if (msg) {
         s = compile_type(msg, e);
+        if (s)
+            note_files(s, msg, bytes);
         wipe(msg);
     }
     arena_cleanup(&a);
     return s;
+}
+
+static void *compile(void *owner, struct str name, struct str bytes, struct errors *e)
+{
+    (void)owner, (void)name;
+    return tls_secret_compile(bytes, e);
 }
 
 static void ref(void *compiled)
@@ -205,6 +279,7 @@ void tls_secrets_free(struct tls_secrets **s)
 {
     if (!*s)
         return;
+    secret_files_free(&(*s)->files);
     map_cleanup(&(*s)->fixed, unref);
     mem_free(*s);
     *s = NULL;
@@ -224,7 +299,7 @@ bool tls_secrets_add_static(struct tls_secrets *s, struct str bytes, struct erro
         errors_add(e, "name", "there is another secret of this name");
         return false;
     }
-    struct tls_secret *secret = compile(s, name, bytes, e);
+    struct tls_secret *secret = tls_secret_compile(bytes, e);
     if (!secret)
         return false;
     (void)!map_put(&s->fixed, name, secret);

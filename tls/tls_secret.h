@@ -19,6 +19,12 @@ struct tls_secret {
     struct tls_cert *cert;                  /* TLS_SECRET_CERT */
     struct tls_validation_part *validation; /* TLS_SECRET_VALIDATION */
     struct tls_tickets *tickets;            /* TLS_SECRET_TICKETS */
+    /* A secret from a source that names files is read again when something is moved into one of
+     * these directories; then bytes is the serialized secret. Owned; none for what is in place. */
+    struct arena arena;
+    struct str bytes;
+    struct str *directories;
+    size_t num_directories;
 };
 
 extern const struct resource_ops tls_secret_ops;
@@ -36,13 +42,22 @@ struct tls_secret *tls_secret_of_tickets(struct tls_tickets *tickets);
 struct tls_secret *tls_secret_ref(struct tls_secret *s);
 void tls_secret_unref(struct tls_secret *s);
 
+/* tls_secret_compile compiles a serialized Secret; one reference, NULL with errors. */
+struct tls_secret *tls_secret_compile(struct str bytes, struct errors *e);
+
+/* tls_secret_same says whether two secrets of one kind hold the same. */
+bool tls_secret_same(const struct tls_secret *a, const struct tls_secret *b);
+
 /* tls_cert_compile reads a TlsCertificate, files now; NULL with errors below the current path. */
 struct tls_cert *tls_cert_compile(const TLS_V3(TlsCertificate) * from, struct errors *e);
 
+struct secret_files;
+
 struct tls_secrets {
     struct loop *loop;
-    struct xds *xds;  /* NULL: no SDS (tests) */
-    struct map fixed; /* name -> struct tls_secret, of the bootstrap */
+    struct xds *xds;            /* NULL: no SDS (tests) */
+    struct map fixed;           /* name -> struct tls_secret, of the bootstrap */
+    struct secret_files *files; /* made when first needed */
 };
 
 /* tls_secrets_new registers the Secret type with x (may be NULL). One a process; freed after all

@@ -61,7 +61,8 @@ struct transport_ops {
 struct transport {
     const struct transport_ops *ops;
     int fd;
-    bool pending; /* after handshake: payload was received already; read although no event says so */
+    bool
+        pending; /* after handshake: payload was received already; read although no event says so */
     uint64_t bytes_in, bytes_out; /* on the wire */
 };
 

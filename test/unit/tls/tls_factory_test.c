@@ -312,6 +312,54 @@ START_TEST(bad_secret_leaves_the_good_one)
 }
 END_TEST
 
+static void put_file(const char *name, const char *text)
+{
+    const char *tmp = path_of("new");
+    FILE *f = fopen(tmp, "w");
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    ck_assert_int_eq(fclose(f), 0);
+    ck_assert_int_eq(rename(tmp, path_of(name)), 0);
+}
+
+/* A secret that names files follows them; a moment in which chain and key do not fit changes
+ * nothing. */
+START_TEST(files_of_a_secret)
+{
+    put_all();
+    put_file("chain.pem", server->chain_pem);
+    put_file("key.pem", server->key_pem);
+    put("cert.json", arena_printf(&arena,
+                                  SECRET "\"tls_certificate\": {\"certificate_chain\": "
+                                         "{\"filename\": \"%s\"}, \"private_key\": "
+                                         "{\"filename\": \"%s\"}}}",
+                                  "default", path_of("chain.pem"), path_of("key.pem"))
+                         .p);
+    struct transport_factory *a = server_factory(), *b = server_factory();
+    ck_assert(run_until(two_settled, NULL));
+    ck_assert(is_ready(a) && is_ready(b) && !shows_renewed(a));
+    put_file("chain.pem", renewed->chain_pem);
+    for (int i = 0; i < 50; i++) {
+        loop_run_once(loop, false);
+        usleep(1000);
+    }
+    ck_assert(!shows_renewed(a));
+    put_file("key.pem", renewed->key_pem);
+    ck_assert(run_until(shows_renewed, a));
+    ck_assert(run_until(shows_renewed, b));
+    transport_factory_unref(a);
+    put_file("chain.pem", "");
+    put_file("key.pem", server->key_pem);
+    put_file("chain.pem", server->chain_pem);
+    for (int i = 0; i < 5000 && shows_renewed(b); i++) {
+        loop_run_once(loop, false);
+        usleep(1000);
+    }
+    ck_assert(!shows_renewed(b));
+    transport_factory_unref(b);
+}
+END_TEST
+
 static bool other_root_used(void *arg)
 {
     struct tls_config *c = tls_factory_current(arg);
@@ -431,6 +479,7 @@ int main(void)
     tcase_add_test(t, rotation_drops_nothing);
     tcase_add_test(t, equal_factories_share);
     tcase_add_test(t, bad_secret_leaves_the_good_one);
+    tcase_add_test(t, files_of_a_secret);
     tcase_add_test(t, roots_rotate);
     tcase_add_test(t, counters);
     tcase_add_test(t, replaced_while_opening);
