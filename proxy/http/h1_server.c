@@ -187,7 +187,7 @@ static enum h1_status find_head(struct h1_server *s, struct h1_error *err)
             return H1_MORE;
     }
     enum h1_status r = h1_scan_head(&s->scan, in, &s->rules, false, err);
-    return r == H1_MORE && h1_scan_hopeless(&s->scan) ? H1_BAD : r;
+    return r == H1_MORE && !h1_scan_may_be(&s->scan, H1_REQUEST) ? H1_BAD : r;
 }
 
 /* Takes a whole head from the input. False: there is none, or it is refused. */
