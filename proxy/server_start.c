@@ -290,7 +290,7 @@ static void make_owners(struct server *s, bool validate)
         .xds = s->xds,
         .pb_static = fixed,
         .pb_dynamic = dynamic,
-        .transport = &cluster_tls_ops,
+        .transport = &cluster_tls_transport,
         .transport_arg = s->tls,
         .validate = validate,
     };
