@@ -334,7 +334,7 @@ static bool build(struct server *s, bool validate, struct errors *e)
     s->bootstrap = bootstrap_load(s->options, e);
     if (!s->bootstrap)
         return false;
-    s->num_workers = validate ? 1 : count_workers(s->options);
+    s->num_workers = validate ? 0 : count_workers(s->options);
     s->flush_ms = wkt_duration_ms(s->bootstrap->msg->stats_flush_interval, DEFAULT_STATS_FLUSH_MS,
                                   e, "stats_flush_interval");
     apply_log_format(s->bootstrap->msg, s->options, e);

@@ -205,7 +205,7 @@ static void compile_routes(struct hcm_config *c, const struct compile_env *env, 
         size_t mark = errors_push(e, "route_config");
         struct route_table *t = route_table_compile(m->route_config, NULL, e);
         errors_pop(e, mark);
-        if (t && env->routes)
+        if (t && !env->validate)
             c->routes = route_slot_static(env->routes, t);
         else
             route_table_unref(t);

@@ -63,6 +63,7 @@ static void unref(void *compiled)
 const struct resource_ops route_resource = {
     .type_url = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
     .label = "rds",
+    .reload_stats = true,
     .name_of = name_of,
     .compile = compile,
     .ref = ref,
