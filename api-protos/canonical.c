@@ -107,7 +107,7 @@ static void sort_message(const struct official_message *m, struct str bytes, uns
                                                              : NULL;
         if (f && official_target(f))
             sort_message(official_target(f), wf.bytes, depth + 1);
-        if (run.len && run.number != wf.number)
+        if (run.len && (!f || run.number != wf.number))
             run_end(&run);
         if (f && (f->flags & OFFICIAL_MAP))
             run_add(&run, &wf);

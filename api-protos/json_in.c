@@ -99,6 +99,17 @@ static void read_text(struct reader *r, const struct official_field *f, const st
     encode_bytes(&r->out, f, bytes);
 }
 
+/* Quoted too, as Envoy's parser takes it. */
+static void read_bool(struct reader *r, const struct official_field *f, const struct json *j)
+{
+    bool is_true = j->type == JSON_STRING ? str_eq(j->text, STR("true")) : j->boolean;
+    bool is_false = j->type == JSON_STRING ? str_eq(j->text, STR("false")) : !j->boolean;
+    if ((j->type != JSON_BOOL && j->type != JSON_STRING) || is_true == is_false)
+        fail(r, j, "true or false is expected");
+    else
+        encode_number(&r->out, f, is_true);
+}
+
 static void read_scalar(struct reader *r, const struct official_field *f, const struct json *j)
 {
     switch ((enum official_type)f->type) {
@@ -107,10 +118,7 @@ static void read_scalar(struct reader *r, const struct official_field *f, const 
         read_text(r, f, j);
         return;
     case TYPE_BOOL:
-        if (j->type != JSON_BOOL)
-            fail(r, j, "true or false is expected");
-        else
-            encode_number(&r->out, f, j->boolean);
+        read_bool(r, f, j);
         return;
     case TYPE_ENUM:
         read_enum(r, f, j);
@@ -169,8 +177,10 @@ static void read_field_mask(struct reader *r, const struct official_message *m,
         fail(r, j, "a string of field names is expected");
         return;
     }
-    while (rest.len > 0 && str_next(&rest, ',', &path))
-        encode_bytes(&r->out, nth_field(m, 0), scalar_snake(path, r->arena));
+    while (rest.len > 0 && str_next(&rest, ',', &path)) {
+        if (path.len > 0)
+            encode_bytes(&r->out, nth_field(m, 0), scalar_snake(path, r->arena));
+    }
 }
 
 static void read_value(struct reader *r, const struct official_message *m, const struct json *j,
@@ -325,12 +335,6 @@ static void read_map_key(struct reader *r, const struct official_field *key,
                          const struct json *member)
 {
     struct json text = {.type = JSON_STRING, .line = member->line, .text = member->key};
-    if (key->type == TYPE_BOOL) {
-        text.type = JSON_BOOL;
-        text.boolean = str_eq(member->key, STR("true"));
-        if (!text.boolean && !str_eq(member->key, STR("false")))
-            text.type = JSON_NULL;
-    }
     read_scalar(r, key, &text);
 }
 

@@ -1,7 +1,7 @@
 /* The proto3 JSON mapping by descriptor, both ways, over the whole official API: text from files
  * becomes the bytes that pb_unpack takes, and bytes become the JSON of config_dump, including
  * fields that are not honoured. Field names are taken in snake_case and camelCase; enums by name or
- * number; 64-bit numbers as number or string; bytes as base64; Duration "0.250s"; Timestamp RFC
+ * number; numbers and booleans quoted or not; bytes as base64; Duration "0.250s"; Timestamp RFC
  * 3339; wrappers, Struct, Value, ListValue, FieldMask; Any with "@type"; maps as objects; null is
  * unset. Any thread. */
 #pragma once

@@ -8,11 +8,12 @@
  *
  * The support contract: a field listed in api-protos/(package)/X.proto is honoured; every other
  * official field is known to official_table.c only, with a class. To honour one more field:
- *     tools/protos/trim.py add envoy.config.cluster.v3.Cluster:dns_lookup_family
- * (or write the line into the .proto by hand, number, type and name as official), then read it in
- * the owner's compile function. Nothing else: official_table.c holds the whole official API and
- * needs `make protos-table` only for a newer API or for messages of our own. What is listed and not
- * read is a bug: `trim.py remove` it.
+ *     tools/venv-python tools/protos/trim.py add envoy.config.cluster.v3.Cluster:dns_lookup_family
+ * then read it in the owner's compile function. Nothing else: official_table.c holds the whole
+ * official API and needs `make protos-table` only for a newer API, for messages of our own, and
+ * when a class changes (tools/protos/classes.txt). A message that comes with a field has no fields
+ * at first: add those that are read. What is listed and not read is a bug: `trim.py remove` it. (A
+ * line may be written by hand; `trim.py` without arguments then puts the files in order.)
  *
  * Generated structs are read by the owners' compile functions only. Strings are never NULL (unset
  * is "") and hold no NUL byte. Enums are listed whole: the compile function refuses values it does

@@ -8,7 +8,7 @@
 A SPEC is a full message name with its fields: `envoy.config.cluster.v3.Cluster:name,type`, or `:*` for
 all that are not deprecated, or nothing for a message without fields. `@FILE` reads SPECs, one a line.
 A message that an added field needs comes along empty: its fields must be added by name too.
-Needs protoc and the Python package xds-protos.
+Needs protoc and the Python package xds-protos: run it with tools/venv-python.
 """
 
 import pathlib

@@ -112,7 +112,9 @@ START_TEST(test_types)
                "metadata.filter_metadata: an object is expected (line 1)");
     expect_bad(CLUSTER, "{\"metadata\":{\"filter_metadata\":{\"a\":null}}}",
                "metadata.filter_metadata[a]: null in a map (line 1)");
-    expect_bad(CLUSTER, "{\"track_timeout_budgets\":\"true\"}",
+    expect_bad(CLUSTER, "{\"track_timeout_budgets\":\"yes\"}",
+               "track_timeout_budgets: true or false is expected (line 1)");
+    expect_bad(CLUSTER, "{\"track_timeout_budgets\":0}",
                "track_timeout_budgets: true or false is expected (line 1)");
     expect_bad(CLUSTER, "{\"max_requests_per_connection\":4294967296}",
                "max_requests_per_connection: not a number, or one out of range (line 1)");
@@ -148,6 +150,8 @@ START_TEST(test_numbers)
     round_trip(&google__protobuf__double_value__descriptor, "\"0.5\"", 0, "0.5");
     round_trip(&google__protobuf__float_value__descriptor, "0.1", 0, "0.1");
     round_trip(&google__protobuf__bool_value__descriptor, "false", 0, "false");
+    round_trip(&google__protobuf__bool_value__descriptor, "\"true\"", 0, "true");
+    round_trip(&google__protobuf__bool_value__descriptor, "\"false\"", 0, "false");
     round_trip(&google__protobuf__bytes_value__descriptor, "\"-_8=\"", 0, "\"+/8=\"");
     round_trip(&google__protobuf__string_value__descriptor, "\"\"", 0, "\"\"");
     expect_bad(&google__protobuf__int32_value__descriptor, "2147483648",
