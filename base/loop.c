@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { TASK_ROUNDS = 4 };
+
 struct signal_watch {
     struct signal_watch *next;
     struct event *ev;
@@ -258,7 +260,9 @@ bool loop_run_once(struct loop *l, bool block)
         loop_update_time(l);
     l->stale = false;
     run_timers(l);
-    if (!list_empty(&l->tasks)) {
+    /* A task that posts another (a slot is given, then written, then flushed) should not cost a
+     * look at the sockets each time; nor may it keep them waiting for ever. */
+    for (int round = 0; round < TASK_ROUNDS && !list_empty(&l->tasks); round++) {
         l->ran = true;
         list_move_all(&l->running, &l->tasks);
         run_list(&l->running);

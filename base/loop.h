@@ -130,8 +130,9 @@ struct task {
 /* task_init prepares a task embedded in its owner. */
 void task_init(struct task *t, task_cb cb, void *arg);
 
-/* loop_post queues the task to run later in this iteration, or in the next if the run queue is
- * being run now: never before this returns. A task that is already queued stays where it is. */
+/* loop_post queues the task to run later in this iteration, or in the next one if tasks have been
+ * posted by tasks for several rounds: never before this returns. A task that is already queued
+ * stays where it is. */
 void loop_post(struct loop *l, struct task *t);
 
 /* task_cancel takes it off the queue. Safe when it is not on it. */

@@ -61,6 +61,7 @@ struct pool_conn {
     const struct conn_ops *client_ops; /* kept while the pool has the callbacks */
     void *client_owner;
     uint64_t started_us;
+    uint64_t parked_us;                     /* when it became idle */
     uint64_t counted_in, counted_out;       /* of bytes_read and bytes_written, in the stats */
     size_t counted_in_len, counted_out_len; /* of what is buffered */
     struct task free_task;

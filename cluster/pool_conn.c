@@ -259,16 +259,27 @@ void pool_conn_hand_over(struct pool_conn *pc)
         conn_read_again(&pc->conn);
 }
 
+enum { PEEK_AFTER_US = 1000000 };
+
 bool pool_conn_alive(struct pool_conn *pc)
 {
     if (!pc->client && pc->conn.in.len) /* a server that speaks first */
         return !pc->conn.eof && !conn_closing(&pc->conn);
-    return pc->slots_used > 0 || !conn_peer_ended(&pc->conn);
+    if (pc->slots_used > 0)
+        return true;
+    /* An end that the loop has seen is known without asking; the socket itself is asked, which
+     * costs a system call, only of a connection that rested long enough for its server to tire of
+     * it. */
+    if (loop_now_us(pc->conn.loop) - pc->parked_us < PEEK_AFTER_US)
+        return !pc->conn.eof && !pc->conn.closed_seen && !pc->conn.in.len &&
+               !conn_closing(&pc->conn);
+    return !conn_peer_ended(&pc->conn);
 }
 
 void pool_conn_park(struct pool_conn *pc)
 {
     uint64_t ms = pc->cluster->config->idle_timeout_ms;
+    pc->parked_us = loop_now_us(pc->conn.loop);
     if (ms)
         timer_arm(&pc->idle, ms);
 }

@@ -125,7 +125,7 @@ static void on_task(void *arg)
 {
     struct chain *c = arg;
     c->runs++;
-    loop_post(c->l, &c->t); /* runs in the next iteration, not in this one */
+    loop_post(c->l, &c->t);
 }
 
 static void on_free(void *arg)
@@ -133,7 +133,7 @@ static void on_free(void *arg)
     ((struct chain *)arg)->freed++;
 }
 
-START_TEST(a_task_posted_by_a_task_runs_in_the_next_iteration)
+START_TEST(tasks_posted_by_tasks_run_on_for_a_few_rounds)
 {
     struct loop *l = loop_new(false);
     struct chain c = {.l = l};
@@ -144,13 +144,15 @@ START_TEST(a_task_posted_by_a_task_runs_in_the_next_iteration)
     loop_defer_free(l, &c.free);
     ck_assert_int_eq(c.runs, 0);
     loop_run_once(l, true);
-    ck_assert_int_eq(c.runs, 1);
+    int once = c.runs;
+    ck_assert_int_gt(once, 1);
+    ck_assert_int_lt(once, 10);
     ck_assert_int_eq(c.freed, 1);
-    loop_run_once(l, true);
-    ck_assert_int_eq(c.runs, 2);
+    loop_run_once(l, true); /* comes back to the sockets although a task is always there */
+    ck_assert_int_eq(c.runs, 2 * once);
     task_cancel(&c.t);
     ck_assert(!loop_run_once(l, false));
-    ck_assert_int_eq(c.runs, 2);
+    ck_assert_int_eq(c.runs, 2 * once);
     loop_free(&l);
 }
 END_TEST
@@ -209,7 +211,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, timers_fire_at_their_deadline_and_in_order);
     tcase_add_test(t, a_timer_disarmed_by_another_of_its_tick_does_not_fire);
-    tcase_add_test(t, a_task_posted_by_a_task_runs_in_the_next_iteration);
+    tcase_add_test(t, tasks_posted_by_tasks_run_on_for_a_few_rounds);
     tcase_add_test(t, an_fd_reports_data_and_close_together);
     tcase_add_test(t, a_real_clock_wakes_for_its_timer);
     suite_add_tcase(s, t);
