@@ -45,6 +45,13 @@ ProtobufCMessage *pb_unpack(const ProtobufCMessageDescriptor *type, struct str b
     return pb_validate(message, e) ? message : NULL;
 }
 
+ProtobufCMessage *pb_new(const ProtobufCMessageDescriptor *type, struct arena *a)
+{
+    ProtobufCMessage *m = arena_alloc(a, type->sizeof_message);
+    protobuf_c_message_init(type, m);
+    return m;
+}
+
 struct str pb_pack(const ProtobufCMessage *message, struct arena *a)
 {
     size_t len = protobuf_c_message_get_packed_size(message);

@@ -64,6 +64,11 @@ bool pb_walk(const ProtobufCMessageDescriptor *type, struct str bytes, struct er
  * are checked when they are unpacked); returns whether no error was added. */
 bool pb_validate(const ProtobufCMessage *message, struct errors *e);
 
+/* pb_new returns an empty message in the arena; PB_NEW with the result's type. (The generated
+ * __INIT macros name a symbol of protobuf-c, which only this layer may use.) */
+ProtobufCMessage *pb_new(const ProtobufCMessageDescriptor *type, struct arena *a);
+#define PB_NEW(ctype, lower, a) ((ctype *)(void *)pb_new(&lower##__descriptor, a))
+
 /* pb_pack serialises into the arena. */
 struct str pb_pack(const ProtobufCMessage *message, struct arena *a);
 

@@ -7,6 +7,7 @@ import tempfile
 
 import gen_table
 import official
+import support
 import trim
 from google.protobuf import descriptor_pb2
 
@@ -130,3 +131,9 @@ def test_table_is_current(tmp_path):
     )
     committed = (ROOT / "api-protos/official_table.c").read_text()
     assert target.read_text() == committed, "run `make protos-table` and commit the result"
+
+
+def test_support_page_is_current():
+    """docs/support.md says what the files and classes say."""
+    committed = (ROOT / "docs/support.md").read_text()
+    assert support.text() == committed, "run tools/protos/trim.py and commit the result"

@@ -8,6 +8,7 @@
 A SPEC is a full message name with its fields: `envoy.config.cluster.v3.Cluster:name,type`, or `:*` for
 all that are not deprecated, or nothing for a message without fields. `@FILE` reads SPECs, one a line.
 A message that an added field needs comes along empty: its fields must be added by name too.
+docs/support.md is written along with the files.
 Needs protoc and the Python package xds-protos: run it with tools/venv-python.
 """
 
@@ -230,6 +231,7 @@ def main():
     enums = close_over(selection)
     for f in files:
         write_file(f, selection, enums)
+    subprocess.run([sys.executable, pathlib.Path(__file__).with_name("support.py")], check=True)
 
 
 if __name__ == "__main__":

@@ -246,6 +246,9 @@ START_TEST(test_unpack)
     ck_assert_str_eq(c->alt_stat_name, "");
     ck_assert_int_eq(c->connect_timeout->seconds, 5);
     ck_assert(str_eq(pb_pack(&c->base, &arena), bytes));
+    c = PB_NEW(Envoy__Config__Cluster__V3__Cluster, envoy__config__cluster__v3__cluster, &arena);
+    ck_assert_str_eq(c->name, "");
+    ck_assert_uint_eq(pb_pack(&c->base, &arena).len, 0);
 }
 END_TEST
 
