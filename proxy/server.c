@@ -25,7 +25,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { POLL_MS = 100, LOG_FLUSH_MS = 2000 };
+enum { POLL_MS = 100, QUIET_POLLS = 10 };
 
 /* --- every worker
  * ---------------------------------------------------------------------------------------- */
@@ -117,13 +117,25 @@ void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, 
         timer_arm(&s->drain_timer, ms);
 }
 
+static uint64_t load(const uint64_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+/* Idle connections do not hold the end back, but a client may be sending a request on one right
+ * now: only when nothing has come for a while is it time. */
 static void on_poll(void *arg)
 {
     struct server *s = arg;
-    uint64_t left = 0;
-    for (unsigned i = 0; i < s->num_workers; i++)
-        left += __atomic_load_n(&s->workers[i].num_downstreams, __ATOMIC_RELAXED);
-    if (left == 0)
+    uint64_t connections = 0, active = 0, started = 0;
+    for (unsigned i = 0; i < s->num_workers; i++) {
+        connections += load(&s->workers[i].num_downstreams);
+        active += load(&s->workers[i].num_active);
+        started += load(&s->workers[i].num_started);
+    }
+    s->quiet_polls = active || started != s->quiet_started ? 0 : s->quiet_polls + 1;
+    s->quiet_started = started;
+    if (connections == 0 || s->quiet_polls > QUIET_POLLS)
         loop_stop(s->loop);
     else
         timer_arm(&s->poll_timer, POLL_MS);

@@ -41,6 +41,8 @@ struct server {
     uint64_t flush_ms;
     struct pb_counts *dynamic_counts;
     const struct pb_opts *pb_static, *pb_dynamic;
+    uint64_t quiet_started; /* at the poll before: requests ever started */
+    unsigned quiet_polls;   /* polls without any request */
     bool clusters_ready, lds_settled, shutting_down;
     int exit_code;
 };

@@ -26,7 +26,9 @@ struct worker {
     struct worker_listeners *listeners;
     struct list downstreams; /* struct downstream */
     uint64_t num_downstreams, next_connection;
-    bool draining; /* connections are told to end */
+    uint64_t num_active;  /* requests, and connections of tcp_proxy, under way */
+    uint64_t num_started; /* of them, ever */
+    bool draining;        /* connections are told to end */
     uint64_t drain_start_ms, drain_ms;
     bool drain_gradual;
     char date[32]; /* the Date header's text, of second date_s */

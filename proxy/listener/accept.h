@@ -8,8 +8,9 @@
 struct worker_listeners;
 
 /* downstream_accepted takes a just accepted socket through the listener filters and the chain match
- * to its network filter. */
-void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer);
+ * to its network filter. `draining`: it should end as soon as it can. */
+void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer,
+                         bool draining);
 
 /* worker_listeners_hand_over finds the listener for an original destination: of exactly that
  * address, else the wildcard of its port, else NULL (use_original_dst). Borrowed. */

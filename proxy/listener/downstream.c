@@ -195,7 +195,8 @@ static void enter_listener(struct downstream *d, struct listener *l)
     stats_gauge_inc(l->stats, d->worker->index, LISTENER_CX_ACTIVE);
 }
 
-void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer)
+void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer,
+                         bool draining)
 {
     struct arena *a = arena_new(3072);
     struct downstream *d = ARENA_NEW(a, struct downstream);
@@ -204,6 +205,7 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     d->arena = a;
     d->accepted_fd = fd;
     d->accepted_us = loop_now_us(w->loop);
+    d->draining = draining;
     d->detected_protocol = STR("raw_buffer");
     d->info.remote = d->info.direct_remote = *peer;
     if (!addr_local(fd, &d->info.direct_local))

@@ -18,6 +18,7 @@ struct acceptor { /* one listener on one worker */
     struct listener *listener; /* referenced */
     struct io_watch watch;
     bool accepting;
+    bool draining; /* what comes now is told to end with its first answer */
 };
 
 struct worker_listeners {
@@ -72,7 +73,7 @@ static void on_acceptable(void *arg, unsigned events)
         if (!addr_from_sockaddr(&peer, (struct sockaddr *)&ss, len))
             peer = (struct addr){0};
         addr_unmap(&peer);
-        downstream_accepted(w, a->listener, fd, &peer);
+        downstream_accepted(w, a->listener, fd, &peer, a->draining);
     }
 }
 
@@ -126,6 +127,13 @@ static void drop(struct worker_listeners *wl, struct listener *l)
     listener_unref(a->listener);
     a->magic = 0;
     mem_free(a);
+}
+
+static void drain(struct worker_listeners *wl, const struct listener *l)
+{
+    struct acceptor *a = find(wl, l);
+    if (a)
+        a->draining = true;
 }
 
 static void each_downstream(struct worker *w, const struct listener *l,
@@ -189,6 +197,7 @@ static void deliver(void *arg)
         drop(wl, p->old);
         break;
     case PUBLISH_DRAIN:
+        drain(wl, p->old);
         each_downstream(w, p->old, downstream_drain);
         break;
     case PUBLISH_KILL:

@@ -144,15 +144,6 @@ static void start(void *config, struct downstream *d)
         stats_gauge_inc(cfg->stats, thread, HCM_CX_SSL_ACTIVE);
     }
     hc->codec = h1_server_new(&d->conn, &cfg->limits, &events, hc);
-    if (d->draining)
-        hc->codec->ops->drain(hc->codec);
-}
-
-static void drain(struct downstream *d)
-{
-    struct hcm_conn *hc = OBJ_CAST(d->filter_state, struct hcm_conn, HCM_MAGIC);
-    if (hc->codec)
-        hc->codec->ops->drain(hc->codec);
 }
 
 const struct network_filter_ops hcm_filter = {
@@ -163,5 +154,4 @@ const struct network_filter_ops hcm_filter = {
     .free = hcm_config_free,
     .ready = hcm_config_ready,
     .start = start,
-    .drain = drain,
 };
