@@ -371,17 +371,17 @@ static bool parse_request_line(char **at, const struct h1_rules *rules, struct h
 {
     char *line = *at;
     char *p = line;
+    while (h1_token_lower[(uint8_t)*p])
+        p++;
+    h->method = str_n(line, (size_t)(p - line));
+    if (h->method.len == 0 || *p != ' ')
+        return h1_refuse(err, 400, H1_CODEC_ERROR);
     char *end = value_end(p);
     if (*end != '\r')
         return h1_refuse(err, 400, H1_INVALID_CHARACTERS);
     if (end[1] != '\n')
         return h1_refuse(err, 400, H1_CODEC_ERROR);
     *at = end + 2;
-    while (h1_token_lower[(uint8_t)*p])
-        p++;
-    h->method = str_n(line, (size_t)(p - line));
-    if (h->method.len == 0 || *p != ' ')
-        return h1_refuse(err, 400, H1_CODEC_ERROR);
     char *target = ++p;
     while (p < end && !is_blank(*p))
         p++;

@@ -94,17 +94,14 @@ char *h1_scan_take(struct h1_scan *s, struct buffer *in, struct arena *a)
 bool h1_scan_may_be(const struct h1_scan *s, enum h1_kind kind)
 {
     static const struct str version = {"HTTP/1.", 7};
-    if (s->lines)
-        return true;
-    struct str start = buffer_peek(&s->held);
-    if (kind == H1_RESPONSE) {
-        size_t n = start.len < version.len ? start.len : version.len;
-        return n == 0 || memcmp(start.p, version.p, n) == 0;
-    }
+    char start[32];
+    size_t len = buffer_copy_out(&s->held, 0, start, sizeof(start));
+    if (kind == H1_RESPONSE)
+        return memcmp(start, version.p, len < version.len ? len : version.len) == 0;
     size_t i = 0;
-    while (i < start.len && h1_token_lower[(uint8_t)start.p[i]])
+    while (i < len && h1_token_lower[(uint8_t)start[i]])
         i++;
-    return i == start.len || (start.p[i] == ' ' && i > 0);
+    return i == len || (start[i] == ' ' && i > 0);
 }
 
 bool h1_scan_skip_empty_lines(struct buffer *in, uint32_t *budget)

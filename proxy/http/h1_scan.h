@@ -35,8 +35,8 @@ static inline bool h1_scan_begun(const struct h1_scan *s)
 
 enum h1_kind { H1_REQUEST, H1_RESPONSE };
 
-/* h1_scan_may_be says whether what came, if it is less than a line, can still become a message of
- * that kind: it begins with a method, or with a version. */
+/* h1_scan_may_be says whether the unfinished head can become that of a message: it begins with a
+ * method, or with a version. */
 bool h1_scan_may_be(const struct h1_scan *s, enum h1_kind kind);
 
 /* h1_scan_skip_empty_lines drops what RFC 9112 2.2 lets come before a request, up to *budget bytes

@@ -129,5 +129,5 @@ void headers_remove_at(struct headers *h, struct header *f);
 void headers_copy(struct headers *to, const struct headers *from, struct arena *a);
 
 #define HEADERS_FOREACH(f, h)                                                                      \
-    for (struct header *f = (h)->v; f < (h)->v + (h)->n; f++)                                      \
+    for (struct header *f = (h)->v; f && f < (h)->v + (h)->n; f++)                                 \
         if (!f->removed)

@@ -192,6 +192,7 @@ static const struct bad {
 } bad_requests[] = {
     {S(" GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
     {S("G@T / HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
+    {S("G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
     {S("GET  HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
     {S("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
     {S("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "path_normalization_failed"},
