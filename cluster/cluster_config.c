@@ -107,8 +107,7 @@ bool cluster_name_of_assignment(struct str bytes, struct str *out_name)
     return find_string(bytes, ASSIGNMENT_CLUSTER_NAME, out_name);
 }
 
-/* --- compiling
- * ------------------------------------------------------------------------------------ */
+/* --- compiling --- */
 
 struct compiling {
     const struct cluster_compile_env *env;
@@ -233,8 +232,7 @@ static void compile_common_lb(struct compiling *c,
     c->out->close_on_host_set_change = msg->close_connections_on_host_set_change;
 }
 
-/* --- where endpoints come from
- * ---------------------------------------------------------------------- */
+/* --- where endpoints come from --- */
 
 static void compile_eds(struct compiling *c,
                         const Envoy__Config__Cluster__V3__Cluster__EdsClusterConfig *msg)
@@ -282,8 +280,7 @@ static void compile_assignment(struct compiling *c, const cluster_message *msg)
     errors_pop(c->e, mark);
 }
 
-/* --- what connections are made with
- * -------------------------------------------------------------------- */
+/* --- what connections are made with --- */
 
 static uint64_t hash_message(struct compiling *c, uint64_t seed, const ProtobufCMessage *msg)
 {

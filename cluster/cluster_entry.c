@@ -128,8 +128,7 @@ static struct cluster_version *version_new(struct cluster_entry *e, struct clust
     return v;
 }
 
-/* --- activation
- * ----------------------------------------------------------------------------------- */
+/* --- activation --- */
 
 static void make_state(struct cluster_entry *e, const struct cluster_config *config)
 {
@@ -197,8 +196,7 @@ static void check_warm(struct cluster_version *v)
         activate(v->entry);
 }
 
-/* --- what a version waits for
- * ---------------------------------------------------------------------- */
+/* --- what a version waits for --- */
 
 static void take_assignment(struct cluster_version *v, struct load_assignment *la)
 {
@@ -302,8 +300,7 @@ void entry_start(struct cluster_version *v)
     check_warm(v);
 }
 
-/* --- entries
- * ------------------------------------------------------------------------------------------ */
+/* --- entries --- */
 
 void entry_apply(struct cluster_entry *e, struct cluster_config *config, struct str version)
 {

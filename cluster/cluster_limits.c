@@ -166,8 +166,7 @@ void cluster_compile_outlier(const void *outlier_detection, struct outlier_confi
     warn_statistical(msg, e);
 }
 
-/* --- HTTP options
- * ---------------------------------------------------------------------------------- */
+/* --- HTTP options --- */
 
 typedef Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions http_options;
 

@@ -83,8 +83,7 @@ void clusters_set_own_listeners(struct clusters *c, const struct addr *addrs, si
     loop_post(c->loop, &c->publish_task);
 }
 
-/* --- initialization
- * --------------------------------------------------------------------------------- */
+/* --- initialization --- */
 
 static void on_cds_settled(void *arg)
 {
@@ -186,8 +185,7 @@ void clusters_start(struct clusters *c, const struct xds_source *cds, void (*ini
     clusters_counted(c);
 }
 
-/* --- the resource types
- * ------------------------------------------------------------------------------ */
+/* --- the resource types --- */
 
 static void *compile_cluster(void *owner, struct str name, struct str bytes, struct errors *e)
 {
@@ -298,8 +296,7 @@ bool clusters_add_static(struct clusters *c, struct str bytes, struct errors *e)
     return ok;
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------- */
+/* --- life --- */
 
 struct clusters *clusters_new(const struct clusters_options *opts)
 {

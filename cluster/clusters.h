@@ -57,8 +57,7 @@ void clusters_set_own_listeners(struct clusters *c, const struct addr *addrs, si
 /* clusters_known says whether there is a cluster of that name, warm or not (validate_clusters). */
 bool clusters_known(struct clusters *c, struct str name);
 
-/* --- a connection on the main loop, for control-plane streams
- * --------------------------------------- */
+/* --- a connection on the main loop, for control-plane streams --- */
 
 struct clusters_dial {
     struct conn_connect how;       /* for conn_init_connecting; views into the rest */
@@ -78,8 +77,7 @@ void clusters_dial_opened(struct clusters *c, struct clusters_dial *d);
 void clusters_dial_failed(struct clusters *c, struct clusters_dial *d, bool timeout);
 void clusters_dial_closed(struct clusters *c, struct clusters_dial *d, const struct conn *cn);
 
-/* --- for /clusters and /config_dump
- * ------------------------------------------------------------------- */
+/* --- for /clusters and /config_dump --- */
 
 struct cluster_view {
     struct str name;

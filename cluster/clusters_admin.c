@@ -62,8 +62,7 @@ void clusters_visit(struct clusters *c, void (*fn)(void *arg, const struct clust
     }
 }
 
-/* --- connections on the main loop
- * -------------------------------------------------------------------- */
+/* --- connections on the main loop --- */
 
 static struct host *choose(const struct host_set *set)
 {
@@ -158,8 +157,7 @@ void clusters_dial_closed(struct clusters *c, struct clusters_dial *d, const str
     circuit_give(&d->state->circuit, PRIORITY_DEFAULT, CIRCUIT_CX);
 }
 
-/* --- streams that would wait for themselves
- * ------------------------------------------------------------ */
+/* --- streams that would wait for themselves --- */
 
 struct stream_check {
     struct clusters *clusters;

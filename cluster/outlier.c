@@ -37,8 +37,7 @@ void outlier_config_default(struct outlier_config *c)
     };
 }
 
-/* --- counting, on workers
- * ------------------------------------------------------------------------- */
+/* --- counting, on workers --- */
 
 static void on_report(void *arg);
 
@@ -107,8 +106,7 @@ void outlier_report(const struct outlier_config *config, struct host *h, enum ho
         count_status(config, h, o == OUTCOME_TIMEOUT ? 504 : 503);
 }
 
-/* --- deciding, on main
- * ------------------------------------------------------------------------------ */
+/* --- deciding, on main --- */
 
 static struct host *host_of(struct list *link)
 {

@@ -15,8 +15,7 @@ static struct pool_request *request_at(struct list *link)
     return CONTAINER_OF(link, struct pool_request, link);
 }
 
-/* --- the pools of a cluster
- * -------------------------------------------------------------------------- */
+/* --- the pools of a cluster --- */
 
 struct pools *pools_new(struct cluster *c)
 {
@@ -165,8 +164,7 @@ size_t pools_num_conns(const struct pools *ps)
     return n;
 }
 
-/* --- handing out slots
- * -------------------------------------------------------------------------------- */
+/* --- handing out slots --- */
 
 static void connect_more(struct pool *p);
 
@@ -314,8 +312,7 @@ static void serve_pending(struct pool *p, struct pool_conn *pc)
     settle(pc);
 }
 
-/* --- asking
- * -------------------------------------------------------------------------------------------- */
+/* --- asking --- */
 
 static bool host_has_room(const struct pool *p)
 {
@@ -453,8 +450,7 @@ void pool_requeue(struct pool *p, struct pool_conn *pc)
     }
 }
 
-/* --- what connections tell
- * ------------------------------------------------------------------------------ */
+/* --- what connections tell --- */
 
 void pool_on_connected(struct pool *p, struct pool_conn *pc)
 {
@@ -496,8 +492,7 @@ void pool_release(struct pool_conn *pc, bool reusable)
     serve_pending(p, pc);
 }
 
-/* --- draining
- * -------------------------------------------------------------------------------------------- */
+/* --- draining --- */
 
 static void drain_list(struct list *l)
 {

@@ -6,8 +6,7 @@
 
 static const struct conn_ops pool_ops;
 
-/* --- statistics
- * ---------------------------------------------------------------------------------------- */
+/* --- statistics --- */
 
 static uint64_t ms_since(const struct pool_conn *pc, uint64_t us)
 {
@@ -86,9 +85,7 @@ static void count_end(struct pool_conn *pc, enum conn_close_reason why)
     circuit_give(c->circuit, (enum priority)pc->priority, CIRCUIT_CX);
 }
 
-/* --- the end
- * -----------------------------------------------------------------------------------------------
- */
+/* --- the end --- */
 
 static void free_conn(void *arg)
 {
@@ -156,8 +153,7 @@ void pool_conn_shut(struct pool_conn *pc)
     conn_close(&pc->conn, CONN_CLOSE_NOW, 0);
 }
 
-/* --- the callbacks while the pool has them
- * ------------------------------------------------------------------ */
+/* --- the callbacks while the pool has them --- */
 
 static void connect_reason(const struct pool_conn *pc, char *buf, size_t cap)
 {
@@ -284,8 +280,7 @@ void pool_conn_park(struct pool_conn *pc)
         timer_arm(&pc->idle, ms);
 }
 
-/* --- the beginning
- * ------------------------------------------------------------------------------------------ */
+/* --- the beginning --- */
 
 static void on_idle(void *arg)
 {

@@ -19,9 +19,7 @@ enum { MAX_FILE = 256 << 20 };
 static const ProtobufCMessageDescriptor *const type =
     &envoy__config__bootstrap__v3__bootstrap__descriptor;
 
-/* --- reading
- * -----------------------------------------------------------------------------------------------
- */
+/* --- reading --- */
 
 static bool read_file(const char *path, struct arena *a, struct str *out, struct errors *e)
 {
@@ -80,9 +78,7 @@ static bool file_to_wire(const char *path, struct arena *a, const struct pb_opts
     return false;
 }
 
-/* --- node
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- node --- */
 
 static struct str make_node(const struct bootstrap *b, const struct options *o, struct arena *a)
 {
@@ -104,9 +100,7 @@ static struct str make_node(const struct bootstrap *b, const struct options *o, 
     return pb_pack(&node.base, a);
 }
 
-/* --- load
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- load --- */
 
 struct bootstrap *bootstrap_load(const struct options *o, struct errors *e)
 {
@@ -153,9 +147,7 @@ void bootstrap_free(struct bootstrap **bp)
     mem_free(b);
 }
 
-/* --- stats_config
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- stats_config --- */
 
 /* Lives as long as the process: the matcher is asked whenever stats are printed. */
 static struct {

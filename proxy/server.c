@@ -27,8 +27,7 @@
 
 enum { POLL_MS = 100, QUIET_POLLS = 10 };
 
-/* --- every worker
- * ---------------------------------------------------------------------------------------- */
+/* --- every worker --- */
 
 struct visit {
     struct message msg;
@@ -72,9 +71,7 @@ void server_each_worker(struct server *s, void (*cb)(struct worker *w, void *arg
     }
 }
 
-/* --- ready
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- ready --- */
 
 void server_check_ready(struct server *s)
 {
@@ -88,9 +85,7 @@ void server_check_ready(struct server *s)
         server_shutdown(s, true);
 }
 
-/* --- drain
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- drain --- */
 
 static void begin_drain(struct worker *w, void *arg)
 {
@@ -157,9 +152,7 @@ void server_shutdown(struct server *s, bool at_once)
     timer_arm(&s->poll_timer, POLL_MS);
 }
 
-/* --- signals
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- signals --- */
 
 static void on_signal(void *arg, int signo)
 {
@@ -182,9 +175,7 @@ static void set_signals(struct server *s)
     loop_on_signal(s->loop, SIGUSR1, on_signal, s);
 }
 
-/* --- start
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- start --- */
 
 static void on_lds_settled(void *arg)
 {

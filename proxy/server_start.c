@@ -31,8 +31,7 @@ enum { DEFAULT_STATS_FLUSH_MS = 5000, MAX_WORKERS = 256, LOG_WAIT_MS = 2000 };
 
 typedef Envoy__Config__Bootstrap__V3__Bootstrap Bootstrap;
 
-/* --- what is wrong
- * ------------------------------------------------------------------------------------------ */
+/* --- what is wrong --- */
 
 static void print_items(const char *what, const char *file, const struct error_item *i)
 {
@@ -52,13 +51,14 @@ static void print_errors(const struct options *o, const struct errors *e)
 static void print_warnings(const struct options *o, const struct errors *e)
 {
     const char *file = o->config_path ? o->config_path : "--config-yaml";
-    for (const struct error_item *i = e->warn_first; i; i = i->next)
+    for (const struct error_item *i = e->warn_first; i; i = i->next) {
+        if (str_starts(i->path, STR("static_resources.")))
+            continue; /* said with the resource */
         LOG_WARN(config, "%s: %.*s: %.*s", file, STR_ARG(i->path), STR_ARG(i->text));
+    }
 }
 
-/* --- log
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- log --- */
 
 static bool start_log(const struct options *o)
 {
@@ -95,9 +95,7 @@ static void apply_log_format(const Bootstrap *m, const struct options *o, struct
         errors_add(e, "application_log_config.log_format.text_format", "%s", why);
 }
 
-/* --- parts
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- parts --- */
 
 static unsigned count_workers(const struct options *o)
 {
@@ -210,9 +208,7 @@ static bool check_sources(struct server *s, struct errors *e)
     return errors_ok(e);
 }
 
-/* --- the admin port
- * -----------------------------------------------------------------------------------------------
- */
+/* --- the admin port --- */
 
 static bool admin_address_of(const Envoy__Config__Core__V3__Address *m, struct addr *out,
                              struct errors *e)
@@ -261,9 +257,7 @@ static bool open_admin(struct server *s, struct errors *e)
     return s->admin && errors_ok(e);
 }
 
-/* --- all together
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- all together --- */
 
 static void on_routes_change(void *arg)
 {
@@ -440,9 +434,7 @@ int server_validate(const struct options *o)
     return ok ? 0 : 1;
 }
 
-/* --- dynamic resources
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- dynamic resources --- */
 
 static const Envoy__Config__Core__V3__ConfigSource *source_of(const struct server *s, bool lds)
 {

@@ -139,8 +139,7 @@ static struct secret_files *files_of(struct tls_secrets *s)
     return f;
 }
 
-/* --- watches
- * ---------------------------------------------------------------------------------------- */
+/* --- watches --- */
 
 static struct watched_secret *find_secret(struct secret_files *f, const struct tls_secret *origin)
 {

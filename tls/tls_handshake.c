@@ -170,8 +170,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
-/* --- both
- * ----------------------------------------------------------------------------------------- */
+/* --- both --- */
 
 static void on_info(const SSL *ssl, int type, int value)
 {

@@ -68,8 +68,7 @@ struct codec_stream {
     struct arena *arena; /* of the exchange, given by the user */
 };
 
-/* --- server side
- * ------------------------------------------------------------------------------------ */
+/* --- server side --- */
 
 struct conn;
 struct http_server; /* a codec serving one downstream connection */
@@ -122,8 +121,7 @@ struct http_server {
 struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
                                   const struct http_server_events *events, void *user);
 
-/* --- client side
- * ------------------------------------------------------------------------------------- */
+/* --- client side --- */
 
 struct pool_conn;
 struct pool_protocol;

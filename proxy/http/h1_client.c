@@ -55,8 +55,7 @@ static struct h1_client *of(struct codec_stream *cs)
     return c;
 }
 
-/* --- the end of an exchange
- * --------------------------------------------------------------------------- */
+/* --- the end of an exchange --- */
 
 static void release_now(struct h1_client *c, bool reusable)
 {
@@ -112,8 +111,7 @@ static void response_ended(struct h1_client *c)
     release(c, reusable);
 }
 
-/* --- responses
- * -------------------------------------------------------------------------------------------- */
+/* --- responses --- */
 
 static void give_informational(struct h1_client *c, struct headers *h)
 {
@@ -252,8 +250,7 @@ static void read_body(struct h1_client *c)
     }
 }
 
-/* --- the driver
- * ------------------------------------------------------------------------------------------- */
+/* --- the driver --- */
 
 /* Does one thing with the input; false when there is nothing to do now. */
 static bool step(struct h1_client *c)
@@ -339,8 +336,7 @@ static const struct conn_ops conn_callbacks = {
     .on_closed = on_closed,
 };
 
-/* --- what the exchange's user asks
- * -------------------------------------------------------------------------- */
+/* --- what the exchange's user asks --- */
 
 static void op_headers(struct codec_stream *cs, const struct headers *h, bool end)
 {
@@ -425,8 +421,7 @@ static const struct codec_stream_ops stream_ops = {
     .close_after = op_close_after,
 };
 
-/* --- what the pool asks
- * ------------------------------------------------------------------------------------- */
+/* --- what the pool asks --- */
 
 static void *client_new(struct pool_conn *pc)
 {

@@ -25,8 +25,7 @@ enum {
     SPARE_FIELDS = 12,  /* what the proxy will add to a request or response */
 };
 
-/* --- fields
- * ----------------------------------------------------------------------------------------- */
+/* --- fields --- */
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 /* The first of eight bytes that is a control character or DEL; 8 if none is. */
@@ -110,8 +109,7 @@ static bool parse_fields(char *p, uint32_t num, const struct h1_rules *rules, st
     return true;
 }
 
-/* --- fields about the connection
- * ----------------------------------------------------------------------- */
+/* --- fields about the connection --- */
 
 struct connection_options {
     bool close, keep_alive;
@@ -199,8 +197,7 @@ static bool read_persistence(struct headers *h, struct h1_message *m)
     return true;
 }
 
-/* --- framing
- * ------------------------------------------------------------------------------------------ */
+/* --- framing --- */
 
 /* Content-Length: digits, once. */
 static bool read_length(struct headers *h, uint64_t *out)
@@ -239,8 +236,7 @@ static bool read_framing(struct headers *h, const struct h1_rules *rules, struct
     return true;
 }
 
-/* --- the target
- * ------------------------------------------------------------------------------------------ */
+/* --- the target --- */
 
 static bool host_char(uint8_t c)
 {
@@ -343,8 +339,7 @@ static bool parse_target(struct str target, struct headers *h, struct h1_message
     return parse_absolute_form(target, h, err);
 }
 
-/* --- start lines
- * ------------------------------------------------------------------------------------------- */
+/* --- start lines --- */
 
 /* HTTP/d.d at p, at the end of a line. */
 static bool parse_version(struct str v, const struct h1_rules *rules, struct headers *h,
@@ -486,8 +481,7 @@ bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules,
     return true;
 }
 
-/* --- trailers
- * --------------------------------------------------------------------------------------- */
+/* --- trailers --- */
 
 static bool may_be_trailer(const struct header *f)
 {

@@ -58,8 +58,7 @@ static struct h1_server *of(struct codec_stream *cs)
     return s;
 }
 
-/* --- the end of an exchange, and of the connection
- * --------------------------------------------------- */
+/* --- the end of an exchange, and of the connection --- */
 
 static void undo_pauses(struct h1_server *s)
 {
@@ -139,8 +138,7 @@ static void on_timer(void *arg)
     }
 }
 
-/* --- requests
- * ------------------------------------------------------------------------------------------ */
+/* --- requests --- */
 
 static void give_headers(struct h1_server *s, struct headers *h)
 {
@@ -298,8 +296,7 @@ static void read_chunks(struct h1_server *s)
     }
 }
 
-/* --- the driver
- * ------------------------------------------------------------------------------------------ */
+/* --- the driver --- */
 
 /* Does one thing with the input; false when there is nothing to do now. */
 static bool step(struct h1_server *s, unsigned *requests)
@@ -358,8 +355,7 @@ static void run(struct h1_server *s)
         on_eof(s);
 }
 
-/* --- events of the connection
- * ----------------------------------------------------------------------------- */
+/* --- events of the connection --- */
 
 static void on_connected(void *owner, struct conn *c)
 {
@@ -403,8 +399,7 @@ static const struct conn_ops conn_callbacks = {
     .on_closed = on_closed,
 };
 
-/* --- what the exchange's user asks
- * ---------------------------------------------------------------------------- */
+/* --- what the exchange's user asks --- */
 
 static void op_headers(struct codec_stream *cs, const struct headers *h, bool end)
 {
@@ -511,8 +506,7 @@ static const struct codec_stream_ops stream_ops = {
     .close_after = op_close_after,
 };
 
-/* --- what the connection's user asks
- * ---------------------------------------------------------------------------- */
+/* --- what the connection's user asks --- */
 
 static void server_drain(struct http_server *base)
 {

@@ -14,8 +14,7 @@ _Static_assert(HDR_NUM_KNOWN < 64, "a bit for each known field and one for the o
 #define CLOSE_LINE STR("connection: close\r\n")
 #define KEEP_ALIVE_LINE STR("connection: keep-alive\r\n")
 
-/* --- pieces
- * ---------------------------------------------------------------------------------------- */
+/* --- pieces --- */
 
 static char *put(char *p, struct str s)
 {
@@ -61,8 +60,7 @@ static bool announced_length(const struct headers *h, uint64_t *out)
     return f && str_to_u64(f->value, out);
 }
 
-/* --- heads
- * ------------------------------------------------------------------------------------------- */
+/* --- heads --- */
 
 /* Requests that carry a body more often than not say so when they have none. */
 static bool usually_without_body(struct str method)
@@ -195,8 +193,7 @@ void h1_write_error(struct buffer *out, unsigned status, bool to_head)
         buffer_add_str(out, reason);
 }
 
-/* --- bodies
- * -------------------------------------------------------------------------------------------- */
+/* --- bodies --- */
 
 static void write_chunk(struct buffer *out, struct buffer *b)
 {
@@ -257,8 +254,7 @@ bool h1_write_trailers(struct h1_out *o, struct buffer *out, const struct header
     return true;
 }
 
-/* --- phrases
- * --------------------------------------------------------------------------------------------- */
+/* --- phrases --- */
 
 #define REASONS(X)                                                                                 \
     X(100, "Continue")                                                                             \

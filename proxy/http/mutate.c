@@ -5,8 +5,7 @@
 #include "proxy/http/stream.h"
 #include "proxy/worker.h"
 
-/* --- host
- * ------------------------------------------------------------------------------------------- */
+/* --- host --- */
 
 static void strip_host(struct stream *s)
 {
@@ -39,8 +38,7 @@ static void strip_host(struct stream *s)
         f->value = host;
 }
 
-/* --- addresses
- * ----------------------------------------------------------------------------------------- */
+/* --- addresses --- */
 
 /* The address `hops` entries from the right end of X-Forwarded-For. */
 static bool xff_address(struct str xff, uint32_t hops, struct addr *out, bool *single)
@@ -187,8 +185,7 @@ static void set_request_id(struct stream *s, bool edge)
     headers_set_known(s->request, HDR_X_REQUEST_ID, s->info.request_id);
 }
 
-/* --- x-forwarded-client-cert
- * ------------------------------------------------------------------------- */
+/* --- x-forwarded-client-cert --- */
 
 static void add_part(struct stream *s, struct str *text, const char *key, struct str value,
                      bool quoted)

@@ -101,8 +101,7 @@ static void reset_down(struct stream *s)
     finish(s);
 }
 
-/* --- the response
- * ------------------------------------------------------------------------------------ */
+/* --- the response --- */
 
 static void touch(struct stream *s)
 {
@@ -244,8 +243,7 @@ void stream_conn_closed(struct stream *s, struct str details)
     finish(s);
 }
 
-/* --- timeouts
- * ------------------------------------------------------------------------------------------ */
+/* --- timeouts --- */
 
 static void on_idle(void *arg)
 {
@@ -270,8 +268,7 @@ static void on_max_duration(void *arg)
                        STR("max_duration_timeout"), STR("downstream duration timeout"));
 }
 
-/* --- steps
- * ---------------------------------------------------------------------------------------------- */
+/* --- steps --- */
 
 static enum step_result step_wait(struct stream *s)
 {
@@ -341,8 +338,7 @@ static enum step_result step_upstream(struct stream *s)
     return STEP_WAIT;
 }
 
-/* --- events of the downstream codec
- * ---------------------------------------------------------------------- */
+/* --- events of the downstream codec --- */
 
 static void request_ended(struct stream *s)
 {

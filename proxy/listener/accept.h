@@ -21,8 +21,7 @@ struct listener *worker_listeners_hand_over(struct worker_listeners *wl, const s
 void downstream_drain(struct downstream *d);
 void downstream_kill(struct downstream *d);
 
-/* --- peek: the TLS inspector
- * ------------------------------------------------------------------------ */
+/* --- peek: the TLS inspector --- */
 
 enum peek_result { PEEK_DONE, PEEK_TIMEOUT, PEEK_CLOSED, PEEK_ERROR };
 

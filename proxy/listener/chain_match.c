@@ -36,8 +36,7 @@ struct chain_match {
     size_t n;
 };
 
-/* --- compile
- * ------------------------------------------------------------------------------------------ */
+/* --- compile --- */
 
 static struct ranges compile_ranges(struct arena *a, Envoy__Config__Core__V3__CidrRange **msgs,
                                     size_t n, const char *field, struct errors *e)
@@ -124,9 +123,7 @@ struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs
     return cm;
 }
 
-/* --- search
- * -----------------------------------------------------------------------------------------------
- */
+/* --- search --- */
 
 /* How well a rule fits at one level: -1 not at all, 0 says nothing, else the higher the more
  * specific. Only the chains with the best score go on to the next level, whatever the levels below

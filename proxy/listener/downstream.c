@@ -21,8 +21,7 @@ size_t downstream_buffer_limit(const struct downstream *d)
     return d->listener->buffer_limit;
 }
 
-/* --- the end
- * ------------------------------------------------------------------------------------------ */
+/* --- the end --- */
 
 static void run_free(void *arg)
 {
@@ -69,8 +68,7 @@ static void refuse(struct downstream *d, uint64_t flags, struct str details)
     downstream_done(d);
 }
 
-/* --- transport and network filter
- * ------------------------------------------------------------------------- */
+/* --- transport and network filter --- */
 
 static void on_connected(void *owner, struct conn *c)
 {
@@ -140,8 +138,7 @@ static void match_chain(struct downstream *d)
     conn_set_limits(&d->conn, l->buffer_limit);
 }
 
-/* --- from accept to the match
- * -------------------------------------------------------------------------------- */
+/* --- from accept to the match --- */
 
 static void on_peeked(struct downstream *d, enum peek_result r)
 {
@@ -230,9 +227,7 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     peek_start(d, fd, l->filters_timeout_ms, on_peeked);
 }
 
-/* --- drain
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- drain --- */
 
 void downstream_drain(struct downstream *d)
 {

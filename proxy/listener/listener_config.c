@@ -34,8 +34,7 @@ enum {
 static const struct stats_def stat_defs[] = {LISTENER_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
-/* --- addresses
- * ------------------------------------------------------------------------------------------ */
+/* --- addresses --- */
 
 static void compile_address(const Listener *m, struct addr *out, struct errors *e)
 {
@@ -58,8 +57,7 @@ static void compile_address(const Listener *m, struct addr *out, struct errors *
     errors_pop(e, mark);
 }
 
-/* --- listener filters
- * ------------------------------------------------------------------------------------- */
+/* --- listener filters --- */
 
 static void compile_listener_filter(struct listener *l, const struct compile_env *env,
                                     const Envoy__Config__Listener__V3__ListenerFilter *f,
@@ -86,8 +84,7 @@ static void compile_listener_filter(struct listener *l, const struct compile_env
                    STR_ARG(any.type_name));
 }
 
-/* --- filter chains
- * ------------------------------------------------------------------------------------------ */
+/* --- filter chains --- */
 
 static void compile_filter(struct listener *l, const struct compile_env *env, const FilterChain *m,
                            struct filter_chain *c, struct errors *e)
@@ -175,9 +172,7 @@ static void compile_chains(struct listener *l, const struct compile_env *env, co
         errors_add(e, "filter_chains", "no filter chains specified");
 }
 
-/* --- the whole
- * -------------------------------------------------------------------------------------------------
- */
+/* --- the whole --- */
 
 static void make_stats(struct listener *l, const struct compile_env *env, const Listener *m)
 {

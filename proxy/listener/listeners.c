@@ -89,9 +89,7 @@ static void tell_own_addresses(struct listeners *ls)
     mem_free(own);
 }
 
-/* --- leaving
- * -----------------------------------------------------------------------------------------------
- */
+/* --- leaving --- */
 
 static void on_drained(void *arg)
 {
@@ -116,9 +114,7 @@ static void leave(struct listeners *ls, struct listener *l)
     list_push_tail(&ls->leaving, &lv->link);
 }
 
-/* --- warming
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- warming --- */
 
 static void activate(struct listeners *ls, struct entry *en)
 {
@@ -167,8 +163,7 @@ bool listeners_all_warm(const struct listeners *ls)
     return true;
 }
 
-/* --- the resource type
- * ------------------------------------------------------------------------------------------- */
+/* --- the resource type --- */
 
 static struct entry *find(struct listeners *ls, struct str name)
 {
@@ -302,9 +297,7 @@ const struct resource_ops listener_resource = {
     .remove = remove_listener,
 };
 
-/* --- drain
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- drain --- */
 
 static bool concerned(const struct listener *l, bool inbound_only)
 {
@@ -348,9 +341,7 @@ void listeners_stop_accepting(struct listeners *ls)
     stop_matching(ls, false);
 }
 
-/* --- views and life
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- views and life --- */
 
 struct visit {
     const struct listeners *ls;

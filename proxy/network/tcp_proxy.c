@@ -30,8 +30,7 @@ enum { TCP_STATS(STATS_ENUM) TCP_NUM_STATS };
 static const struct stats_def stat_defs[] = {TCP_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
-/* --- configuration
- * ------------------------------------------------------------------------------------------- */
+/* --- configuration --- */
 
 struct target {
     struct str cluster;
@@ -116,8 +115,7 @@ static void *compile(const struct compile_env *env, const void *msg, struct erro
     return c;
 }
 
-/* --- one connection
- * --------------------------------------------------------------------------------------------- */
+/* --- one connection --- */
 
 struct tcp_conn {
     uint32_t magic;

@@ -8,8 +8,7 @@
 #include "base/errors.h"
 #include "proxy/observe/stream_info.h"
 
-/* --- files
- * ------------------------------------------------------------------------------------------ */
+/* --- files --- */
 
 struct log_files; /* all files of the process, by path */
 struct log_file;
@@ -34,8 +33,7 @@ void log_files_reopen(struct log_files *f);
  * Any thread. */
 void log_file_write(struct log_file *f, struct str line);
 
-/* --- loggers
- * ---------------------------------------------------------------------------------------- */
+/* --- loggers --- */
 
 struct access_log; /* one entry of an access_log list */
 

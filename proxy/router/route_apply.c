@@ -1,7 +1,6 @@
 #include "proxy/router/route_private.h"
 
-/* --- header changes
- * ---------------------------------------------------------------------------------------- */
+/* --- header changes --- */
 
 static void apply_add(const struct header_add *a, struct headers *h, const struct stream_info *si)
 {
@@ -48,9 +47,7 @@ static void apply_levels(const struct route_table *t, const struct headers_mutat
         apply(order[t->most_specific_wins ? ARRAY_LEN(order) - 1 - i : i], h, si);
 }
 
-/* --- paths
- * --------------------------------------------------------------------------------------------------
- */
+/* --- paths --- */
 
 static size_t path_len(struct str path)
 {
@@ -108,9 +105,7 @@ void route_rewrite_response(const struct route_table *t, const struct route *r,
     apply_levels(t, w ? w->response : NULL, r->response, r->vhost->response, t->response, h, si);
 }
 
-/* --- redirect
- * -------------------------------------------------------------------------------------------------
- */
+/* --- redirect --- */
 
 static struct str without_port(struct str host)
 {

@@ -8,8 +8,7 @@ typedef Envoy__Config__Route__V3__VirtualHost VirtualHost;
 
 enum { DEFAULT_MAX_DIRECT_BODY = 4096 };
 
-/* --- domains
- * ----------------------------------------------------------------------------------------- */
+/* --- domains --- */
 
 static struct str lower(struct arena *a, struct str s)
 {
@@ -76,8 +75,7 @@ static size_t *key_lengths(struct arena *a, const struct map *m, size_t *out_n)
     return v;
 }
 
-/* --- virtual hosts
- * --------------------------------------------------------------------------------------- */
+/* --- virtual hosts --- */
 
 static void compile_require_tls(struct vhost *v, const VirtualHost *m, struct errors *e)
 {
@@ -132,9 +130,7 @@ static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualH
     }
 }
 
-/* --- the whole
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the whole --- */
 
 static void check_clusters(const struct vhost *v, const struct route_compile_options *opts,
                            struct errors *e)

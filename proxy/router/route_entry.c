@@ -22,8 +22,7 @@ static struct str lower(struct arena *a, struct str s)
     return str_n(p, s.len);
 }
 
-/* --- header mutations
- * ------------------------------------------------------------------------------------ */
+/* --- header mutations --- */
 
 static bool may_change(struct str name, const char *field, struct errors *e)
 {
@@ -82,9 +81,7 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
     return m;
 }
 
-/* --- match
- * -------------------------------------------------------------------------------------------------
- */
+/* --- match --- */
 
 static void compile_path(struct route_entry *r, struct regex_list *l, struct arena *a,
                          const RouteMatch *m, struct errors *e)
@@ -163,9 +160,7 @@ static void compile_match(struct route_entry *r, struct regex_list *l, struct ar
     errors_pop(e, mark);
 }
 
-/* --- retry
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- retry --- */
 
 static uint32_t compile_retry_on(struct str text, struct errors *e)
 {
@@ -245,9 +240,7 @@ struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, stru
     return p;
 }
 
-/* --- actions
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- actions --- */
 
 static void compile_regex_rewrite(struct rewrite *w, struct regex_list *l, struct arena *a,
                                   const void *msg, struct errors *e)

@@ -1,7 +1,6 @@
 #include "proxy/router/route_private.h"
 
-/* --- virtual host
- * ---------------------------------------------------------------------------------------- */
+/* --- virtual host --- */
 
 static struct str lower_host(struct str host, bool ignore_port, struct arena *a)
 {
@@ -47,8 +46,7 @@ static const struct vhost *find_vhost(const struct route_table *t, struct str au
     return ix->any;
 }
 
-/* --- conditions
- * ------------------------------------------------------------------------------------------- */
+/* --- conditions --- */
 
 static struct str path_only(struct str path)
 {

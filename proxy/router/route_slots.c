@@ -28,8 +28,7 @@ struct route_slots {
     struct list slots;
 };
 
-/* --- the resource type
- * -------------------------------------------------------------------------------------------- */
+/* --- the resource type --- */
 
 static bool name_of(struct str bytes, struct str *out)
 {
@@ -70,9 +69,7 @@ const struct resource_ops route_resource = {
     .unref = unref,
 };
 
-/* --- publishing
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- publishing --- */
 
 static void slot_drop(struct route_slot *s)
 {
@@ -156,9 +153,7 @@ static void on_error(void *arg, struct str text)
 
 static const struct watcher_ops watcher = {on_update, on_absent, on_error};
 
-/* --- slots
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- slots --- */
 
 static struct route_slot *slot_new(struct route_slots *r)
 {

@@ -20,8 +20,7 @@ static size_t limit(const struct router *r)
     return downstream_buffer_limit(r->stream->hc->down);
 }
 
-/* --- the request's body
- * --------------------------------------------------------------------------------------- */
+/* --- the request's body --- */
 
 static void abandon_replay(struct router *r)
 {
@@ -98,9 +97,7 @@ void router_end(struct router *r)
     router_on_writable(r);
 }
 
-/* --- tries
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- tries --- */
 
 static void release_retry(struct router *r)
 {
@@ -188,9 +185,7 @@ static void start_try(struct router *r)
         upstream_request_pause(r->up);
 }
 
-/* --- failures
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- failures --- */
 
 static struct str underscored(struct arena *a, struct str s)
 {
@@ -264,9 +259,7 @@ static void on_timeout(void *arg)
                        STR("upstream request timeout"));
 }
 
-/* --- the response
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the response --- */
 
 static void count_code(struct router *r, unsigned status)
 {
@@ -320,9 +313,7 @@ void router_resume_response(struct router *r)
         upstream_request_resume(r->up);
 }
 
-/* --- start and end
- * ------------------------------------------------------------------------------------------------
- */
+/* --- start and end --- */
 
 static void no_cluster(struct router *r, struct stream *s)
 {

@@ -39,8 +39,7 @@ static void failed(struct upstream_request *u, enum try_failure f, struct str tr
     router_on_failed(u->router, f, transport, started);
 }
 
-/* --- events of the upstream codec
- * -------------------------------------------------------------------------- */
+/* --- events of the upstream codec --- */
 
 static void touch(struct upstream_request *u)
 {
@@ -145,9 +144,7 @@ static const struct codec_events events = {
     .on_below = on_below,
 };
 
-/* --- timeouts
- * ------------------------------------------------------------------------------------------------
- */
+/* --- timeouts --- */
 
 static void timed_out(struct upstream_request *u, uint32_t stat)
 {
@@ -183,9 +180,7 @@ static void arm_per_try(struct upstream_request *u)
     touch(u);
 }
 
-/* --- the slot
- * --------------------------------------------------------------------------------------------------
- */
+/* --- the slot --- */
 
 static void describe(struct upstream_request *u)
 {
@@ -250,8 +245,7 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     return u;
 }
 
-/* --- what the router asks
- * ------------------------------------------------------------------------------------- */
+/* --- what the router asks --- */
 
 bool upstream_request_ready(const struct upstream_request *u)
 {

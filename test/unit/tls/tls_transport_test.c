@@ -599,8 +599,7 @@ START_TEST(one_byte_at_a_time)
 }
 END_TEST
 
-/* --- ends
- * ------------------------------------------------------------------------------------------ */
+/* --- ends --- */
 
 START_TEST(clean_end)
 {
@@ -710,8 +709,7 @@ START_TEST(plaintext_peer)
 }
 END_TEST
 
-/* --- sessions and rotation
- * ------------------------------------------------------------------------- */
+/* --- sessions and rotation --- */
 
 static bool resumed(struct tls_config *cc, struct tls_config *sc)
 {

@@ -285,8 +285,7 @@ static void teardown(void)
     buffer_free_list_trim();
 }
 
-/* --- requests
- * ----------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
 START_TEST(a_connection_is_used_again)
 {
@@ -389,8 +388,7 @@ START_TEST(a_request_body_is_held_back)
 }
 END_TEST
 
-/* --- responses
- * ----------------------------------------------------------------------------------------- */
+/* --- responses --- */
 
 START_TEST(responses_arrive_the_same_at_every_split)
 {
@@ -505,8 +503,7 @@ START_TEST(a_paused_response_waits)
 }
 END_TEST
 
-/* --- what goes wrong
- * ------------------------------------------------------------------------------------- */
+/* --- what goes wrong --- */
 
 START_TEST(what_is_not_a_response_resets)
 {

@@ -411,8 +411,7 @@ START_TEST(expect_continue_is_seen)
 }
 END_TEST
 
-/* --- responses
- * ---------------------------------------------------------------------------------------- */
+/* --- responses --- */
 
 #define OK "HTTP/1.1 200 OK\r\n"
 #define CL "content-length: 2\r\n"
@@ -493,8 +492,7 @@ START_TEST(malformed_responses_are_refused_at_every_split)
 }
 END_TEST
 
-/* --- chunked bodies
- * -------------------------------------------------------------------------------------- */
+/* --- chunked bodies --- */
 
 static enum h1_status chunks(const char *p, size_t len, size_t step, size_t max, struct buffer *out)
 {

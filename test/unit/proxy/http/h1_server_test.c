@@ -199,8 +199,7 @@ static const struct http_server_events server_events = {
     .on_closed = on_closed,
 };
 
-/* --- opening and closing
- * ------------------------------------------------------------------------------- */
+/* --- opening and closing --- */
 
 static void connected(void *owner, struct conn *c)
 {
@@ -281,8 +280,7 @@ static void send_text(const char *text)
     "HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\n"               \
     "connection: close\r\n\r\nBad Request"
 
-/* --- requests
- * ------------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
 START_TEST(a_connection_is_kept_for_the_next_request)
 {
@@ -465,8 +463,7 @@ START_TEST(expect_continue_is_left_to_the_user_if_so_configured)
 }
 END_TEST
 
-/* --- responses
- * ------------------------------------------------------------------------------------------ */
+/* --- responses --- */
 
 START_TEST(a_response_without_length_is_chunked)
 {
@@ -657,8 +654,7 @@ START_TEST(who_does_not_read_gets_no_further_responses)
 }
 END_TEST
 
-/* --- what goes wrong
- * --------------------------------------------------------------------------------------- */
+/* --- what goes wrong --- */
 
 START_TEST(malformed_requests_are_answered_and_closed)
 {
