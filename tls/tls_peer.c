@@ -1,5 +1,6 @@
 #include "tls/tls_peer.h"
 
+#include "base/list.h"
 #include <openssl/bio.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
@@ -80,6 +81,29 @@ static size_t names_of(const struct san *sans, size_t num, enum san_type type, s
     return n;
 }
 
+/* --- identities: certificates of peers, once a thread ------------------------------------------
+ */
+
+struct tls_identity {
+    struct list link;
+    unsigned users;           /* connections of this thread */
+    const CRYPTO_BUFFER *der; /* a reference; the pool holds equal certificates once */
+    struct arena arena;
+    struct tls_peer peer; /* the fields that come from the certificate */
+};
+
+enum { IDENTITY_BUCKETS = 64 };
+
+static _Thread_local struct list identities[IDENTITY_BUCKETS];
+
+static struct list *bucket_of(const CRYPTO_BUFFER *der)
+{
+    struct list *b = &identities[((uintptr_t)der >> 4) % IDENTITY_BUCKETS];
+    if (!b->next)
+        list_init(b);
+    return b;
+}
+
 static void read_certificate(struct tls_peer *peer, const CRYPTO_BUFFER *der, struct arena *a)
 {
     struct san *sans;
@@ -97,26 +121,58 @@ static void read_certificate(struct tls_peer *peer, const CRYPTO_BUFFER *der, st
     X509_free(leaf);
 }
 
-static void read_session(struct tls_peer *peer, const SSL *ssl, struct arena *a)
+static struct tls_identity *identity_get(const CRYPTO_BUFFER *der)
+{
+    struct list *bucket = bucket_of(der);
+    LIST_FOREACH(it, bucket) {
+        struct tls_identity *known = CONTAINER_OF(it, struct tls_identity, link);
+        if (known->der == der) {
+            known->users++;
+            return known;
+        }
+    }
+    struct tls_identity *id = NEW(struct tls_identity);
+    id->users = 1;
+    id->der = CRYPTO_BUFFER_dup_ref(der);
+    arena_init(&id->arena, 4096);
+    read_certificate(&id->peer, der, &id->arena);
+    list_push_tail(bucket, &id->link);
+    return id;
+}
+
+static void identity_put(struct tls_identity *id)
+{
+    if (!id || --id->users)
+        return;
+    list_remove(&id->link);
+    CRYPTO_BUFFER_free((CRYPTO_BUFFER *)id->der);
+    arena_cleanup(&id->arena);
+    mem_free(id);
+}
+
+/* --- the peer of a connection --------------------------------------------------------------------
+ */
+
+static void read_session(struct tls_peer *peer, const SSL *ssl)
 {
     const uint8_t *alpn;
     unsigned alpn_len;
     SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
-    peer->alpn = arena_str(a, str_n((const char *)alpn, alpn_len));
+    peer->alpn = str_n((const char *)alpn, alpn_len);
     peer->version = str_of(SSL_get_version(ssl));
     const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
     peer->cipher = str_of(cipher ? SSL_CIPHER_get_name(cipher) : NULL);
-    peer->sni = arena_str(a, str_of(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)));
+    peer->sni = str_of(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
 }
 
 struct tls_peer_info *tls_peer_info_new(const struct tls_transport *t)
 {
     struct tls_peer_info *info = NEW(struct tls_peer_info);
     struct tls_peer *peer = &info->peer;
-    arena_init(&info->arena, 512);
     const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(t->ssl);
     if (chain && sk_CRYPTO_BUFFER_num(chain) > 0) {
-        read_certificate(peer, sk_CRYPTO_BUFFER_value(chain, 0), &info->arena);
+        info->identity = identity_get(sk_CRYPTO_BUFFER_value(chain, 0));
+        *peer = info->identity->peer;
         peer->verified = t->verdict == TLS_VERIFIED;
     }
     if (t->local) {
@@ -124,7 +180,7 @@ struct tls_peer_info *tls_peer_info_new(const struct tls_transport *t)
         peer->num_local_uri_sans = t->local->num_uri_sans;
         peer->local_subject = t->local->chain[0].subject;
     }
-    read_session(peer, t->ssl, &info->arena);
+    read_session(peer, t->ssl);
     return info;
 }
 
@@ -132,7 +188,7 @@ void tls_peer_info_free(struct tls_peer_info **p)
 {
     if (!*p)
         return;
-    arena_cleanup(&(*p)->arena);
+    identity_put((*p)->identity);
     mem_free(*p);
     *p = NULL;
 }

@@ -273,9 +273,9 @@ static void on_free(struct transport *base)
 {
     struct tls_transport *t = cast(base);
     t->magic = 0;
+    tls_peer_info_free(&t->peer);
     SSL_free(t->ssl);
     tls_bio_cleanup(&t->bio);
-    tls_peer_info_free(&t->peer);
     tls_config_unref(t->config);
     mem_free(t->failure);
     mem_free(t->detail);

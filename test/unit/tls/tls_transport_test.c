@@ -783,6 +783,23 @@ START_TEST(rotation)
 }
 END_TEST
 
+/* What a peer's certificate says is held once, however many connections it has. */
+START_TEST(equal_peers_share)
+{
+    struct tls_pair p[2];
+    struct tls_side c = client_side(), s = server_side();
+    for (int i = 0; i < 2; i++)
+        ck_assert(both(&p[i], &c, &s));
+    const struct tls_peer *first = p[0].server->ops->peer(p[0].server);
+    const struct tls_peer *second = p[1].server->ops->peer(p[1].server);
+    ck_assert_ptr_ne(first, second);
+    ck_assert_ptr_eq(first->cert_pem_urlencoded.p, second->cert_pem_urlencoded.p);
+    tls_pair_close(&p[0]);
+    expect_str(second->uri_sans[0], CLIENT_URI); /* still there */
+    tls_pair_close(&p[1]);
+}
+END_TEST
+
 START_TEST(equal_configurations_share)
 {
     struct tls_side a = client_side(), b = client_side();
@@ -838,6 +855,7 @@ static Suite *suite(void)
     tcase_add_test(t, plaintext_peer);
     tcase_add_test(t, resumption);
     tcase_add_test(t, rotation);
+    tcase_add_test(t, equal_peers_share);
     tcase_add_test(t, equal_configurations_share);
     suite_add_tcase(s, t);
     return s;
