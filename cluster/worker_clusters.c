@@ -101,7 +101,8 @@ static void end_cluster(struct cluster *c)
     c->ending = false;
     c->removed = true;
     c->owner = NULL;
-    maybe_free(c);
+    if (c->holds == 0)
+        cluster_free(c);
 }
 
 void cluster_hold(struct cluster *c)
