@@ -116,7 +116,8 @@ struct compiling {
     struct arena scratch;
 };
 
-static void compile_type(struct compiling *c, const cluster_message *msg)
+/* False: a type that cannot be used; what only it explains is not looked at then. */
+static bool compile_type(struct compiling *c, const cluster_message *msg)
 {
     switch (msg->cluster_discovery_type_case ==
                     ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE
@@ -124,21 +125,22 @@ static void compile_type(struct compiling *c, const cluster_message *msg)
                 : ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STATIC) {
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STATIC:
         c->out->type = CLUSTER_STATIC;
-        return;
+        return true;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__EDS:
         c->out->type = CLUSTER_EDS;
-        return;
+        return true;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST:
         c->out->type = CLUSTER_ORIGINAL_DST;
-        return;
+        return true;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STRICT_DNS:
         errors_add(c->e, "type", "STRICT_DNS is not supported yet");
-        return;
+        return false;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS:
         errors_add(c->e, "type", "LOGICAL_DNS is not supported yet");
-        return;
+        return false;
     default:
         errors_add(c->e, "type", "%d is not a discovery type", (int)msg->type);
+        return false;
     }
 }
 
@@ -435,12 +437,12 @@ struct cluster_config *cluster_config_compile(const struct cluster_compile_env *
         errors_add(e, "name", "is required");
     c.out = cluster_config_new(env->home, str_of(msg->name));
     c.out->http_header_name = STR("x-envoy-original-dst-host");
-    compile_type(&c, msg);
+    if (compile_type(&c, msg))
+        compile_assignment(&c, msg);
     compile_policy(&c, msg);
     compile_lb_config(&c, msg);
     compile_common_lb(&c, msg->common_lb_config);
     compile_eds(&c, msg->eds_cluster_config);
-    compile_assignment(&c, msg);
     compile_rest(&c, msg);
     compile_sockets(&c, msg);
     compile_transports(&c, msg);
