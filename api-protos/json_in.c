@@ -99,15 +99,26 @@ static void read_text(struct reader *r, const struct official_field *f, const st
     encode_bytes(&r->out, f, bytes);
 }
 
-/* Quoted too, as Envoy's parser takes it. */
+/* Quoted too, and as the words that Envoy's parser takes. */
 static void read_bool(struct reader *r, const struct official_field *f, const struct json *j)
 {
-    bool is_true = j->type == JSON_STRING ? str_eq(j->text, STR("true")) : j->boolean;
-    bool is_false = j->type == JSON_STRING ? str_eq(j->text, STR("false")) : !j->boolean;
-    if ((j->type != JSON_BOOL && j->type != JSON_STRING) || is_true == is_false)
-        fail(r, j, "true or false is expected");
-    else
-        encode_number(&r->out, f, is_true);
+    static const struct {
+        struct str word;
+        bool value;
+    } words[] = {{{"true", 4}, true}, {{"t", 1}, true},      {{"yes", 3}, true}, {{"y", 1}, true},
+                 {{"1", 1}, true},    {{"false", 5}, false}, {{"f", 1}, false},  {{"no", 2}, false},
+                 {{"n", 1}, false},   {{"0", 1}, false}};
+    if (j->type == JSON_BOOL) {
+        encode_number(&r->out, f, j->boolean);
+        return;
+    }
+    for (size_t i = 0; j->type == JSON_STRING && i < ARRAY_LEN(words); i++) {
+        if (str_ieq(j->text, words[i].word)) {
+            encode_number(&r->out, f, words[i].value);
+            return;
+        }
+    }
+    fail(r, j, "true or false is expected");
 }
 
 static void read_scalar(struct reader *r, const struct official_field *f, const struct json *j)
@@ -310,15 +321,19 @@ static void read_repeated(struct reader *r, const struct official_field *f, cons
                           unsigned depth)
 {
     size_t i = 0;
-    if (j->type != JSON_ARRAY) {
-        fail(r, j, "a list is expected");
-        return;
-    }
-    if (j->count == 0)
+    /* Envoy's parser takes a single element without its brackets; a list of lists stays one */
+    const struct json alone = {.type = j->type,
+                               .line = j->line,
+                               .boolean = j->boolean,
+                               .text = j->text,
+                               .first = j->first,
+                               .count = j->count};
+    const struct json *first = j->type == JSON_ARRAY ? j->first : &alone;
+    if (!first)
         return;
     bool packed = encode_begin_packed(&r->out, f);
     size_t mark = packed ? encode_open(&r->out, f) : 0;
-    for (const struct json *c = j->first; c; c = c->next) {
+    for (const struct json *c = first; c; c = c->next) {
         size_t path = errors_push_index(r->e, NULL, i++);
         if (c->type == JSON_NULL && !nullable(f))
             fail(r, c, "null in a list");
@@ -458,7 +473,10 @@ static void read_message(struct reader *r, const struct official_message *m, con
         read_field_mask(r, m, j);
         break;
     case OFFICIAL_WRAPPER:
-        read_scalar(r, nth_field(m, 0), j);
+        if (j->type == JSON_OBJECT) /* {"value": 5}, which Envoy's parser takes */
+            read_members(r, m, j, false, depth);
+        else
+            read_scalar(r, nth_field(m, 0), j);
         break;
     case OFFICIAL_NONE:
     case OFFICIAL_MAP_ENTRY:

@@ -1,9 +1,12 @@
 /* The proto3 JSON mapping by descriptor, both ways, over the whole official API: text from files
  * becomes the bytes that pb_unpack takes, and bytes become the JSON of config_dump, including
  * fields that are not honoured. Field names are taken in snake_case and camelCase; enums by name or
- * number; numbers and booleans quoted or not; bytes as base64; Duration "0.250s"; Timestamp RFC
- * 3339; wrappers, Struct, Value, ListValue, FieldMask; Any with "@type"; maps as objects; null is
- * unset. Any thread. */
+ * number; bytes as base64; Duration "0.250s"; Timestamp RFC 3339; wrappers, Struct, Value,
+ * ListValue, FieldMask; Any with "@type"; maps as objects; null is unset.
+ * Beyond the mapping, what Envoy's parser takes too: numbers and booleans in quotes ("5", "yes"),
+ * enum names in any case, {"value": 5} for a wrapper, one element of a list without brackets.
+ * Refused, though Envoy takes it: members set twice, null in lists and maps, keys without quotes.
+ * Any thread. */
 #pragma once
 
 #include "api-protos/message.h"

@@ -72,7 +72,7 @@ bool official_enum_number(const struct official_field *f, struct str name, int32
     const struct official_enum *e = &official_enums[f->target];
     for (uint32_t i = 0; i < e->num_values; i++) {
         const struct official_value *v = &official_values[e->first_value + i];
-        if (str_eq(name, official_text(v->name))) {
+        if (str_ieq(name, official_text(v->name))) {
             *out = v->number;
             return true;
         }

@@ -152,6 +152,7 @@ const struct official_field *official_by_name(const struct official_message *m, 
 /* official_target returns the message type of a field, NULL if it is none. */
 const struct official_message *official_target(const struct official_field *f);
 
-/* official_enum_number and official_enum_name map the values of the enum of a field. */
+/* official_enum_number and official_enum_name map the values of the enum of a field; a name may be
+ * in lower case, as Envoy's parser takes it. */
 bool official_enum_number(const struct official_field *f, struct str name, int32_t *out);
 struct str official_enum_name(const struct official_field *f, int32_t number);

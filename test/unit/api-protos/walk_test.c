@@ -84,12 +84,25 @@ static void expect_ok(const ProtobufCMessageDescriptor *type, struct str bytes)
     ck_assert_msg(ok, "%.*s", STR_ARG(errors_text(&errors, &arena)));
 }
 
+/* Writes a tag and a length of three bytes before what stands from `at` to `end`. */
+static char *enclose(char *at, const char *end, char tag)
+{
+    size_t len = (size_t)(end - at);
+    char head[4] = {tag, (char)(0x80 | (len & 0x7f)), (char)(0x80 | (len >> 7 & 0x7f)),
+                    (char)(len >> 14)};
+    memcpy(at - sizeof(head), head, sizeof(head));
+    return at - sizeof(head);
+}
+
 START_TEST(test_nested)
 {
     /* 20,000 lists in lists, below metadata: filter_metadata["a"].fields["b"].list_value... */
-    struct str value = STR("\x1a\x01x"); /* string_value */
+    size_t cap = 20000 * 8 + 3;
+    char *end = arena_bytes(&arena, cap) + cap, *at = end - 3;
+    memcpy(at, "\x1a\x01x", 3); /* string_value */
     for (int i = 0; i < 20000; i++)
-        value = wrap(6, wrap(1, value)); /* list_value { values } */
+        at = enclose(enclose(at, end, 0x0a), end, 0x32); /* list_value { values } */
+    struct str value = str_n(at, (size_t)(end - at));
     struct str field = join(STR("\x0a\x01"
                                 "b"),
                             wrap(2, value));
