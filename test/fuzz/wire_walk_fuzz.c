@@ -101,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct errors e;
     arena_init(&a, 0);
     errors_init(&e);
+    CHECK(pb_pack(pb_new(type, &a), &a).len == 0);
     check_canonical(type, bytes, &a);
     ProtobufCMessage *m = pb_unpack(type, bytes, &a, &e, &opts);
     CHECK((m != NULL) == errors_ok(&e));
