@@ -158,10 +158,21 @@ void stream_response_data(struct stream *s, struct buffer *b, bool end)
         response_ended(s);
 }
 
+void stream_response_end(struct stream *s)
+{
+    struct buffer none;
+    buffer_init(&none);
+    stream_response_data(s, &none, true);
+}
+
 void stream_response_trailers(struct stream *s, struct headers *h)
 {
     if (!s->down)
         return;
+    if (!s->hc->config->trailers) {
+        stream_response_end(s);
+        return;
+    }
     s->info.response_trailers = h;
     s->down->ops->trailers(s->down, h);
     response_ended(s);
@@ -383,7 +394,8 @@ static void on_trailers(void *user, struct headers *h)
     struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
     if (s->state == STREAM_DONE)
         return;
-    s->request_trailers = h;
+    if (s->hc->config->trailers)
+        s->request_trailers = h;
     request_ended(s);
 }
 

@@ -60,6 +60,9 @@ void stream_response_headers(struct stream *s, struct headers *h, bool end);
 void stream_response_data(struct stream *s, struct buffer *b, bool end);
 void stream_response_trailers(struct stream *s, struct headers *h);
 
+/* stream_response_end ends a response after its last data. */
+void stream_response_end(struct stream *s);
+
 /* stream_response_reset: the response cannot be finished; the client sees it cut off. */
 void stream_response_reset(struct stream *s, uint64_t flags, struct str details);
 

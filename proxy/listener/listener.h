@@ -65,6 +65,7 @@ struct listener {
     bool inbound, outbound;
     bool transparent, reuse_port;
     bool original_dst, tls_inspector, http_inspector; /* listener filters */
+    uint32_t peek_first; /* initial_read_buffer_size of the TLS inspector; 0: ours */
     bool continue_on_timeout;
     uint64_t filters_timeout_ms;
     size_t buffer_limit;

@@ -19,6 +19,12 @@
 typedef Envoy__Config__Listener__V3__Listener Listener;
 typedef Envoy__Config__Listener__V3__FilterChain FilterChain;
 
+#define ORIGINAL_DST                                                                               \
+    envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor
+#define ORIGINAL_DST_NAME "envoy.filters.listener.original_dst"
+#define TLS_INSPECTOR                                                                              \
+    envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor
+#define TLS_INSPECTOR_NAME "envoy.filters.listener.tls_inspector"
 #define RAW_BUFFER envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor
 #define DOWNSTREAM_TLS                                                                             \
     envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor
@@ -65,23 +71,20 @@ static void compile_listener_filter(struct listener *l, const struct compile_env
 {
     struct pb_any any;
     enum pb_any_status st = pb_any_unpack(f->typed_config, l->arena, e, env->pb, &any);
-    if (f->filter_disabled)
-        errors_add(e, "filter_disabled", "is not supported");
     if (st == PB_ANY_INVALID)
         return;
     bool named = st == PB_ANY_EMPTY;
-    if (any.type ==
-            &envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor ||
-        (named && strcmp(f->name, "envoy.filters.listener.original_dst") == 0))
+    if (any.type == &ORIGINAL_DST || (named && strcmp(f->name, ORIGINAL_DST_NAME) == 0)) {
         l->original_dst = true;
-    else if (
-        any.type ==
-            &envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor ||
-        (named && strcmp(f->name, "envoy.filters.listener.tls_inspector") == 0))
+    } else if (any.type == &TLS_INSPECTOR || (named && strcmp(f->name, TLS_INSPECTOR_NAME) == 0)) {
+        const Envoy__Extensions__Filters__Listener__TlsInspector__V3__TlsInspector *m =
+            (const void *)any.message;
         l->tls_inspector = true;
-    else
+        l->peek_first = m ? wkt_u32(m->initial_read_buffer_size, 0) : 0;
+    } else {
         errors_add(e, NULL, "listener filter '%s' (%.*s) is not supported", f->name,
                    STR_ARG(any.type_name));
+    }
 }
 
 /* --- filter chains --- */

@@ -138,7 +138,7 @@ void peek_start(struct downstream *d, int fd, uint64_t timeout_ms,
     p->d = d;
     p->fd = fd;
     p->done = done;
-    p->cap = PEEK_FIRST;
+    p->cap = d->listener->peek_first ? d->listener->peek_first : PEEK_FIRST;
     p->bytes = mem_alloc(p->cap);
     d->peek = p;
     timer_init(&p->timer, l, on_timer, p);

@@ -82,6 +82,8 @@ struct hcm_config {
     bool generate_request_id, preserve_request_id, request_id_in_response;
     bool strip_any_port, strip_matching_port, strip_trailing_dot;
     bool suppress_envoy_headers; /* of the router */
+    bool dynamic_stats;          /* of the router: response codes of clusters are counted */
+    bool trailers;               /* http_protocol_options.enable_trailers */
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;

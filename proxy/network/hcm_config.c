@@ -62,6 +62,7 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
     }
     if (h1) {
         l->accept_http_10 = h1->accept_http_10;
+        c->trailers = h1->enable_trailers;
         c->default_host_http10 = arena_str(c->arena, str_of(h1->default_host_for_http_10));
     }
 }
@@ -153,9 +154,11 @@ static void compile_filter(struct hcm_config *c, const struct compile_env *env, 
     if (!last)
         errors_add(e, NULL, "terminal filter '%s' must be the last", f->name);
     *router = true;
+    c->dynamic_stats = true;
     if (st == PB_ANY_OK) {
         const Envoy__Extensions__Filters__Http__Router__V3__Router *r = (const void *)any.message;
         c->suppress_envoy_headers = r->suppress_envoy_headers;
+        c->dynamic_stats = wkt_bool(r->dynamic_stats, true);
     }
 }
 

@@ -54,12 +54,13 @@ void router_on_writable(struct router *r)
     struct upstream_request *u = r->up;
     if (!u || !upstream_request_ready(u) || u->sent_end)
         return;
-    bool last = s->request_end && !s->request_trailers;
+    bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
+    bool last = s->request_end && !trailers;
     if (r->body.len || last)
         upstream_request_body(u, &r->body, last);
     if (r->up != u || u->over)
         return;
-    if (s->request_end && s->request_trailers && !u->sent_end)
+    if (s->request_end && trailers && !u->sent_end)
         upstream_request_trailers(u, s->request_trailers);
     resume_request(r);
 }
@@ -265,7 +266,8 @@ static void count_code(struct router *r, unsigned status)
 {
     unsigned thread = r->stream->worker->index;
     count(r, CLUSTER_UPSTREAM_RQ_COMPLETED);
-    stats_count_code(r->cluster->stats, thread, "upstream_rq_", status);
+    if (r->stream->hc->config->dynamic_stats)
+        stats_count_code(r->cluster->stats, thread, "upstream_rq_", status);
 }
 
 void router_on_headers(struct router *r, struct headers *h, bool end)
@@ -298,6 +300,10 @@ void router_on_data(struct router *r, struct buffer *b, bool end)
 
 void router_on_trailers(struct router *r, struct headers *h)
 {
+    if (!r->cluster->config->http1_trailers) {
+        stream_response_end(r->stream);
+        return;
+    }
     stream_response_trailers(r->stream, h);
 }
 

@@ -220,7 +220,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     u->cs = h1_client_stream(pc, s->arena, &response_limits, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
-    bool end = s->request_end && r->body.len == 0 && !s->request_trailers;
+    bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
+    bool end = s->request_end && r->body.len == 0 && !trailers;
     u->sent_end = end;
     u->cs->ops->headers(u->cs, s->request, end);
     if (!u->over && !end)
