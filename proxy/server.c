@@ -112,9 +112,9 @@ void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, 
         timer_arm(&s->drain_timer, ms);
 }
 
-static uint64_t load(const uint64_t *p)
+static uint64_t load(const _Atomic uint64_t *p)
 {
-    return __atomic_load_n(p, __ATOMIC_RELAXED);
+    return atomic_load_explicit(p, memory_order_relaxed);
 }
 
 /* Idle connections do not hold the end back, but a client may be sending a request on one right

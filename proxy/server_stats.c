@@ -26,7 +26,7 @@ static uint64_t connections(const struct server *s)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < s->num_workers; i++)
-        n += __atomic_load_n(&s->workers[i].num_downstreams, __ATOMIC_RELAXED);
+        n += atomic_load_explicit(&s->workers[i].num_downstreams, memory_order_relaxed);
     return n;
 }
 

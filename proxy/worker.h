@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "base/mailbox.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct arena;
 struct server;
@@ -25,10 +26,11 @@ struct worker {
     struct worker_clusters *clusters;
     struct worker_listeners *listeners;
     struct list downstreams; /* struct downstream */
-    uint64_t num_downstreams, next_connection;
-    uint64_t num_active;  /* requests, and connections of tcp_proxy, under way */
-    uint64_t num_started; /* of them, ever */
-    bool draining;        /* connections are told to end */
+    _Atomic uint64_t num_downstreams;
+    uint64_t next_connection;
+    _Atomic uint64_t num_active;  /* requests, and connections of tcp_proxy, under way */
+    _Atomic uint64_t num_started; /* of them, ever */
+    bool draining;                /* connections are told to end */
     uint64_t drain_start_ms, drain_ms;
     bool drain_gradual;
     char date[32]; /* the Date header's text, of second date_s */
@@ -37,6 +39,13 @@ struct worker {
     unsigned num_arenas;
     struct message stop_msg;
 };
+
+/* worker_count changes one of the numbers that main reads; the worker is its only writer. */
+static inline void worker_count(_Atomic uint64_t *n, int64_t by)
+{
+    uint64_t now = atomic_load_explicit(n, memory_order_relaxed);
+    atomic_store_explicit(n, now + (uint64_t)by, memory_order_relaxed);
+}
 
 /* worker_arena_get returns an empty arena, from the few kept ready; worker_arena_put takes it back.
  * Worker's thread. */

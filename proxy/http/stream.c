@@ -86,7 +86,7 @@ static void finish(struct stream *s)
     for (size_t i = 0; i < cfg->num_logs; i++)
         access_log_write(cfg->logs[i], &s->info);
     list_remove(&s->link);
-    s->worker->num_active--;
+    worker_count(&s->worker->num_active, -1);
     loop_defer_free(s->worker->loop, &s->free_task);
 }
 
@@ -460,8 +460,8 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
     timer_init(&s->max_duration, w->loop, on_max_duration, s);
     task_init(&s->free_task, run_free, s);
     list_push_tail(&hc->streams, &s->link);
-    w->num_active++;
-    w->num_started++;
+    worker_count(&w->num_active, 1);
+    worker_count(&w->num_started, 1);
     cs->events = &stream_events;
     cs->user = s;
     stats_inc(hc->config->stats, w->index, HCM_RQ_TOTAL);

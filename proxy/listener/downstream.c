@@ -42,7 +42,7 @@ void downstream_done(struct downstream *d)
         close(d->accepted_fd);
     d->accepted_fd = -1;
     list_remove(&d->link);
-    d->worker->num_downstreams--;
+    worker_count(&d->worker->num_downstreams, -1);
     stats_gauge_dec(d->listener->stats, thread, LISTENER_CX_ACTIVE);
     count(d, LISTENER_CX_DESTROY);
     stats_record(d->listener->stats, thread, LISTENER_CX_LENGTH, (loop_now_us(l) - from) / 1000);
@@ -212,7 +212,7 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     d->info.id = (uint64_t)w->index << 48 | ++w->next_connection;
     task_init(&d->free_task, run_free, d);
     list_push_tail(&w->downstreams, &d->link);
-    w->num_downstreams++;
+    worker_count(&w->num_downstreams, 1);
     if ((l->use_original_dst || l->original_dst) && find_original_dst(d) && l->use_original_dst) {
         struct listener *other = worker_listeners_hand_over(w->listeners, &d->info.local);
         if (other)

@@ -160,7 +160,7 @@ static void finish(struct tcp_conn *t)
     if (t->cluster)
         cluster_release(t->cluster);
     t->magic = 0;
-    d->worker->num_active--;
+    worker_count(&d->worker->num_active, -1);
     downstream_done(d);
 }
 
@@ -433,8 +433,8 @@ static void start(void *config, struct downstream *d)
     touch(t);
     if (t->config->max_ms)
         timer_arm(&t->age, t->config->max_ms);
-    d->worker->num_active++;
-    d->worker->num_started++;
+    worker_count(&d->worker->num_active, 1);
+    worker_count(&d->worker->num_started, 1);
     count(t, TCP_CX_TOTAL);
     conn_set_owner(&d->conn, &down_ops, t);
     conn_set_half_close(&d->conn, true);
