@@ -52,22 +52,29 @@ static uint16_t version_of(TLS_V3(TlsParameters__TlsProtocol) v, uint16_t automa
     }
 }
 
-/* A repeated field of names as BoringSSL's list; each name that it does not know is an error. */
+/* A repeated field of names as BoringSSL's list. The whole is tried first: names of TLS 1.3 suites,
+ * which cannot be chosen, are fine beside others. If it fails each name that alone fails is at
+ * fault. */
 static struct str join_list(struct compile *c, enum tls_list list, const char *field,
                             char *const *names, size_t num)
 {
     struct str joined = STR_NULL;
-    for (size_t i = 0; i < num; i++) {
-        if (!tls_context_check_list(list, names[i])) {
-            size_t mark = errors_push_index(c->e, field, i);
-            errors_add(c->e, NULL, "%s is not supported", names[i]);
-            errors_pop(c->e, mark);
-            continue;
-        }
+    size_t before = c->e->num_errors;
+    for (size_t i = 0; i < num; i++)
         joined = arena_printf(&c->s->arena, "%.*s%s%s", STR_ARG(joined), joined.len ? ":" : "",
                               names[i]);
+    if (num == 0 || tls_context_check_list(list, joined.p))
+        return joined;
+    for (size_t i = 0; i < num; i++) {
+        if (tls_context_check_list(list, names[i]))
+            continue;
+        size_t mark = errors_push_index(c->e, field, i);
+        errors_add(c->e, NULL, "%s is not supported", names[i]);
+        errors_pop(c->e, mark);
     }
-    return joined;
+    if (c->e->num_errors == before)
+        errors_add(c->e, field, "%.*s is not supported", STR_ARG(joined));
+    return STR_NULL;
 }
 
 static void compile_params(struct compile *c, const TLS_V3(TlsParameters) * from)

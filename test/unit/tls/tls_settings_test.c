@@ -165,6 +165,10 @@ START_TEST(parameters)
 {
     refuse(true, with_params("\"cipher_suites\": [\"ECDHE-RSA-AES128-GCM-SHA256\", \"RC4-MD5\"]"),
            "common_tls_context.tls_params.cipher_suites[1]: RC4-MD5 is not supported");
+    refuse(true, with_params("\"cipher_suites\": [\"TLS_AES_128_GCM_SHA256\"]"),
+           "cipher_suites[0]: TLS_AES_128_GCM_SHA256 is not supported");
+    refuse(true, with_params("\"ecdh_curves\": [\"X25519\", \"X25519\"]"),
+           "common_tls_context.tls_params.ecdh_curves: X25519:X25519 is not supported");
     refuse(true, with_params("\"ecdh_curves\": [\"P-1\"]"),
            "common_tls_context.tls_params.ecdh_curves[0]: P-1 is not supported");
     refuse(true, with_params("\"signature_algorithms\": [\"rsa\"]"),
@@ -181,6 +185,7 @@ START_TEST(parameters)
                     "\"[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]\","
                     "\"ECDHE-ECDSA-AES256-GCM-SHA384\", \"ECDHE-RSA-AES256-GCM-SHA384\", "
                     "\"ECDHE-RSA-AES128-GCM-SHA256\", \"AES256-GCM-SHA384\", "
+                    "\"TLS_AES_128_GCM_SHA256\", "
                     "\"AES128-GCM-SHA256\"], \"ecdh_curves\": [\"X25519\", \"P-256\", "
                     "\"X25519MLKEM768\"], \"signature_algorithms\": [\"ecdsa_secp256r1_sha256\"]"),
         NULL);
