@@ -11,7 +11,7 @@
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
 
-enum { CONN_MAGIC = 0x434f4e4e, READ_BUDGET = 65536 };
+enum { CONN_MAGIC = 0x434f4e4e, READ_BUDGET = 65536, CHECK_RESET_MS = 250, HANDSHAKE_TURNS = 4 };
 
 enum conn_state {
     CONN_CONNECTING,
@@ -55,6 +55,25 @@ static void run_closed(void *arg)
     c->ops->on_closed(c->owner, c, c->why);
 }
 
+/* libevent does not say of a reset that it is one, and a short read hides it when it came together
+ * with the last bytes: a connection that has become quiet is asked once. */
+static void look_for_reset(struct conn *c)
+{
+    char byte;
+    if (c->eof || c->readable || c->fd < 0)
+        return;
+    ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    if (n < 0) { /* reading it has taken it away */
+        c->err = errno;
+        end(c, CONN_CLOSED_RESET);
+        return;
+    }
+    c->readable = true;
+    drive(c);
+}
+
 static void on_timer(void *arg)
 {
     struct conn *c = OBJ_CAST(arg, struct conn, CONN_MAGIC);
@@ -67,6 +86,8 @@ static void on_timer(void *arg)
         end(c, c->bound ? CONN_CLOSED_CONNECT_TIMEOUT : CONN_CLOSED_HANDSHAKE_TIMEOUT);
         return;
     case CONN_OPEN:
+        look_for_reset(c);
+        return;
     case CONN_FLUSHING:
     case CONN_LINGERING:
     case CONN_CLOSED:
@@ -91,7 +112,8 @@ static void flushed(struct conn *c)
     drive(c);
 }
 
-/* --- moving bytes ------------------------------------------------------------------------------ */
+/* --- moving bytes ------------------------------------------------------------------------------
+ */
 
 /* Sends out. False when the connection is over. */
 static bool do_write(struct conn *c)
@@ -101,13 +123,14 @@ static bool do_write(struct conn *c)
         enum io_status s = c->transport->ops->write(c->transport, &c->out);
         c->bytes_written += before - c->out.len;
         if (s == IO_ERROR || s == IO_EOF) {
-            /* What the peer sent before it went away is still worth reading: an early response. */
+            /* What the peer sent before it went away is still worth reading: an early response. Not
+             * if we are the server, or its reading is paused, perhaps for as long as we write. */
             c->err = errno;
             c->writable = false;
             c->shut_wanted = false;
             c->write_failed = true;
             buffer_cleanup(&c->out);
-            if (c->state != CONN_OPEN || c->eof) {
+            if (c->state != CONN_OPEN || c->eof || (!c->bound && c->read_pauses)) {
                 end(c, CONN_CLOSED_RESET);
                 return false;
             }
@@ -162,8 +185,7 @@ static void drop_input(struct conn *c)
 
 static bool may_read(const struct conn *c)
 {
-    return c->state == CONN_OPEN && c->readable && c->read_pauses == 0 && !c->eof &&
-           !(c->in.high && c->in.len >= c->in.high);
+    return c->state == CONN_OPEN && c->readable && c->read_pauses == 0 && !c->eof && !c->in.above;
 }
 
 /* One turn of reading; true if the owner has something to look at. */
@@ -172,7 +194,7 @@ static bool take_input(struct conn *c)
     size_t before = c->in.len;
     size_t max = c->read_budget;
     if (c->in.high && c->in.high - before < max)
-        max = c->in.high - before;
+        max = c->in.high - before + 1; /* over the mark, so that on_below tells when to go on */
     enum io_status s = c->transport->ops->read(c->transport, &c->in, max);
     /* A short read counts as drained only if the peer's end was not seen with it. */
     if (s == IO_AGAIN && c->closed_seen)
@@ -185,6 +207,7 @@ static bool take_input(struct conn *c)
         c->readable = false;
         if (c->write_failed)
             c->failed_read = true;
+        timer_arm(&c->timer, CHECK_RESET_MS);
         break;
     case IO_EOF:
         c->readable = false;
@@ -201,11 +224,11 @@ static bool take_input(struct conn *c)
 
 static void do_read(struct conn *c)
 {
-    bool again = c->again;
-    c->again = false;
     bool fresh = may_read(c) && take_input(c);
-    if ((fresh || again) && c->read_pauses == 0)
+    if ((fresh || c->again) && c->read_pauses == 0) {
+        c->again = false;
         c->ops->on_read(c->owner, c);
+    }
     if (c->state != CONN_OPEN)
         return;
     if (c->failed_read || (c->write_failed && c->eof)) {
@@ -213,19 +236,18 @@ static void do_read(struct conn *c)
         end(c, why.len ? CONN_CLOSED_TLS : CONN_CLOSED_RESET);
         return;
     }
-    if (may_read(c) || c->again)
+    if (may_read(c) || (c->again && c->read_pauses == 0))
         loop_post(c->loop, &c->read_task);
 }
 
 static void drive_handshake(struct conn *c)
 {
     enum io_status s = c->transport->ops->handshake(c->transport);
-    if (s == IO_AGAIN) {
-        /* The same rule as for reads: an end that came with the last bytes gives no further edge. */
-        if (c->closed_seen && c->transport->ops->handshake(c->transport) != IO_AGAIN)
-            end(c, CONN_CLOSED_TLS);
+    /* The same rule as for reads: an end that came with the last bytes gives no further edge. */
+    for (int i = 1; s == IO_AGAIN && c->closed_seen && i < HANDSHAKE_TURNS; i++)
+        s = c->transport->ops->handshake(c->transport);
+    if (s == IO_AGAIN)
         return;
-    }
     if (s != IO_OK) {
         c->err = errno;
         end(c, CONN_CLOSED_TLS);
@@ -295,6 +317,11 @@ static void on_io(void *arg, unsigned events)
         c->writable = !c->write_failed;
     if (events & IO_CLOSED)
         c->closed_seen = c->readable = true;
+    else if (c->eof && c->closed_seen && c->state == CONN_OPEN) {
+        /* Once there was an end, every event tells of it, but for a reset's. */
+        end(c, CONN_CLOSED_RESET);
+        return;
+    }
     drive(c);
 }
 
@@ -303,7 +330,8 @@ static void run_read(void *arg)
     drive(OBJ_CAST(arg, struct conn, CONN_MAGIC));
 }
 
-/* --- watermarks ------------------------------------------------------------------------------------ */
+/* --- watermarks
+ * ------------------------------------------------------------------------------------ */
 
 static void in_below(void *arg)
 {
@@ -332,7 +360,8 @@ void conn_set_limits(struct conn *c, size_t high)
     buffer_set_watermarks(&c->out, high, out_above, out_below, c);
 }
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening
+ * -------------------------------------------------------------------------------------- */
 
 static void init(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops, void *owner)
 {
@@ -424,9 +453,8 @@ void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_conn
     if (!err && connect(fd, &how->peer->sa, how->peer->sa_len) != 0 && errno != EINPROGRESS)
         err = errno;
     if (!err) {
-        c->transport = how->factory
-                           ? how->factory->ops->open(how->factory, fd, how->transport_opts)
-                           : transport_raw_open(fd);
+        c->transport = how->factory ? how->factory->ops->open(how->factory, fd, how->transport_opts)
+                                    : transport_raw_open(fd);
         if (!c->transport)
             c->no_secret = true;
     }
@@ -440,7 +468,8 @@ void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_conn
         timer_arm(&c->timer, how->timeout_ms);
 }
 
-/* --- what the owner asks ------------------------------------------------------------------------ */
+/* --- what the owner asks ------------------------------------------------------------------------
+ */
 
 void conn_set_owner(struct conn *c, const struct conn_ops *ops, void *owner)
 {
@@ -504,7 +533,7 @@ void conn_close(struct conn *c, enum conn_close_how how, uint64_t linger_ms)
         return;
     bool graceful = how == CONN_CLOSE_FLUSH || how == CONN_CLOSE_LINGER;
     bool open = c->state == CONN_OPEN && !c->write_failed;
-    c->why = CONN_CLOSED_LOCAL;
+    c->why = c->eof ? CONN_CLOSED_REMOTE : CONN_CLOSED_LOCAL;
     c->close_wanted = true;
     if (!graceful || !open) {
         struct linger reset = {.l_onoff = 1};
@@ -517,6 +546,7 @@ void conn_close(struct conn *c, enum conn_close_how how, uint64_t linger_ms)
     c->linger = how == CONN_CLOSE_LINGER && linger_ms > 0;
     task_cancel(&c->read_task);
     buffer_drain(&c->in, c->in.len);
+    timer_disarm(&c->timer);
     if (linger_ms)
         timer_arm(&c->timer, linger_ms);
     loop_post(c->loop, &c->flush_task);
@@ -553,6 +583,7 @@ void conn_cleanup(struct conn *c)
     if (c->magic != CONN_MAGIC)
         return;
     c->magic = 0;
+    c->state = CONN_CLOSED; /* for the callback that this was called in */
     timer_disarm(&c->timer);
     task_cancel(&c->flush_task);
     task_cancel(&c->read_task);
