@@ -307,6 +307,9 @@ static bool parse_absolute_form(struct str target, struct headers *h, struct h1_
     while (n < rest.len && rest.p[n] != '/' && rest.p[n] != '?')
         n++;
     h->authority = str_n(rest.p, n);
+    ptrdiff_t at = str_chr(h->authority, '@'); /* who is asked, not as whom (RFC 9110 4.2.4) */
+    if (at >= 0)
+        h->authority = str_n(rest.p + at + 1, n - (size_t)at - 1);
     if (!h1_authority_valid(h->authority))
         return invalid_url(err);
     h->path = str_n(rest.p + n, rest.len - n);
@@ -507,6 +510,9 @@ bool h1_parse_trailers(char *section, uint32_t lines, const struct h1_rules *rul
 {
     if (!parse_fields(section, lines, rules, h, err))
         return false;
+    /* Nobody means well with a second framing or host. */
+    if (h->first[HDR_CONTENT_LENGTH] || h->first[HDR_TRANSFER_ENCODING] || h->first[HDR_HOST])
+        return h1_refuse(err, 400, H1_CODEC_ERROR);
     HEADERS_FOREACH(f, h) {
         if (!may_be_trailer(f))
             headers_remove_at(h, f);

@@ -24,8 +24,9 @@ bool h1_parse_request(char *head, uint32_t lines, const struct h1_rules *rules, 
 bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules, bool to_head,
                        struct headers *h, struct h1_message *m, struct h1_error *err) WARN_UNUSED;
 
-/* h1_parse_trailers the same for a trailer section; fields that must not come there (framing,
- * routing, identity; RFC 9110 6.5.1) are dropped. */
+/* h1_parse_trailers the same for a trailer section: one with framing or a host is refused, other
+ * fields that must not come there (routing, identity, how to read the content; RFC 9110 6.5.1) are
+ * dropped. */
 bool h1_parse_trailers(char *section, uint32_t lines, const struct h1_rules *rules,
                        struct headers *h, struct h1_error *err) WARN_UNUSED;
 

@@ -115,6 +115,7 @@ static const struct good good_requests[] = {
     {S("GET /%zz%00?a=b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /%zz%00?a=b a|none"},
     {S("GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /x b|none"},
     {S("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n"), "GET / b|none"},
+    {S("GET http://u:p@b:81/x HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /x b:81|none"},
     {S("GET http://b?x HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /?x b|none"},
     {S("GET HTTP://b:81/x HTTP/1.1\r\n\r\n"), "GET /x b:81|none"},
     {S("GET https://[::1]:443/x HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /x [::1]:443|none"},
@@ -273,7 +274,8 @@ static const struct bad {
     {S("GET / HTTP/1.1 \r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
     {S("GET /\tHTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
     {S("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.codec_error"},
-    {S("GET http://u@b/x HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.invalid_url"},
+    {S("GET http://u@v@b/x HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.invalid_url"},
+    {S("GET http://u@/x HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "http1.invalid_url"},
     {S("GET / HTTP/1.1\nHost: a\n\n"), 400, "http1.codec_error"},
     {S("GET / HTTP/1.1\r\nHost: a\nb: c\r\n\r\n"), 400, "http1.codec_error"},
     {S(GET "b: c\rd: e\r\n\r\n"), 400, "http1.codec_error"},
@@ -594,10 +596,12 @@ START_TEST(trailers_are_read)
     } cases[] = {
         {S("\r\n"), ""},
         {S("Grpc-Status: 0\r\nx: y\r\n\r\n"), "|grpc-status=0|x=y"},
-        {S("Content-Length: 5\r\nHost: b\r\nTransfer-Encoding: chunked\r\nz: 1\r\nconnection: z\r\n"
-           "authorization: x\r\nx-forwarded-for: 1\r\nx-forwarded-client-cert: 1\r\ncookie: "
-           "a\r\n\r\n"),
+        {S("Content-Type: a\r\nz: 1\r\nconnection: z\r\nauthorization: x\r\nx-forwarded-for: 1\r\n"
+           "x-forwarded-client-cert: 1\r\ncookie: a\r\n\r\n"),
          "|z=1"},
+        {S("z: 1\r\nContent-Length: 5\r\n\r\n"), NULL}, /* Envoy drops all trailers by default */
+        {S("Host: b\r\n\r\n"), NULL},
+        {S("Transfer-Encoding: chunked\r\n\r\n"), NULL},
         {S("t v\r\n\r\n"), NULL},
         {S("t: v\r\n w\r\n\r\n"), NULL}, /* Envoy reads it */
         {S("t: v\n\n"), NULL},
