@@ -183,6 +183,7 @@ void stats_scope_free(struct stats_scope **scope)
         mem_free((void *)(uintptr_t)s->tags[i].text.p);
     mem_free(s->tags);
     mem_free(s->merged);
+    mem_free(s->before_reset);
     mem_free(s->rejected);
     mem_free((void *)(uintptr_t)s->prefix.p);
     mem_free((void *)(uintptr_t)s->base.p);
@@ -303,11 +304,9 @@ static uint64_t value_read(const struct stats_block *b, uint32_t idx)
     return atomic_load_explicit(&b->values[idx], memory_order_acquire);
 }
 
-uint64_t stats_sum(struct stats_scope *s, uint32_t idx)
+static uint64_t sum_of_threads(struct stats_scope *s, uint32_t idx)
 {
-    enum stats_kind kind = s->table->defs[idx].kind;
     uint64_t sum = 0;
-    CHECK(kind == STATS_COUNTER || kind == STATS_GAUGE);
     if (s->read && s->read(s->read_arg, idx, &sum))
         return sum;
     sum = 0;
@@ -316,6 +315,38 @@ uint64_t stats_sum(struct stats_scope *s, uint32_t idx)
         sum += b ? value_read(b, idx) : 0;
     }
     return sum;
+}
+
+uint64_t stats_sum(struct stats_scope *s, uint32_t idx)
+{
+    enum stats_kind kind = s->table->defs[idx].kind;
+    CHECK(kind == STATS_COUNTER || kind == STATS_GAUGE);
+    return sum_of_threads(s, idx) - (s->before_reset ? s->before_reset[idx] : 0);
+}
+
+static void reset_dynamic(struct stats_scope *s)
+{
+    for (unsigned t = 0; t < registry.num_threads; t++) {
+        const struct stats_block *b = block_read(s, t);
+        struct stats_dynamic *d = b ? atomic_load_explicit(&b->dynamic, memory_order_acquire)
+                                    : NULL;
+        for (; d; d = d->next)
+            d->before_reset = atomic_load_explicit(&d->value, memory_order_relaxed);
+    }
+}
+
+void stats_reset_counters(void)
+{
+    LIST_FOREACH(it, &registry.scopes) {
+        struct stats_scope *s = CONTAINER_OF(it, struct stats_scope, link);
+        if (!s->before_reset)
+            s->before_reset = mem_zalloc(s->table->num * sizeof(*s->before_reset));
+        for (uint32_t i = 0; i < s->table->num; i++) {
+            if (s->table->defs[i].kind == STATS_COUNTER)
+                s->before_reset[i] = sum_of_threads(s, i);
+        }
+        reset_dynamic(s);
+    }
 }
 
 static bool block_used(const struct stats_block *b, enum stats_kind kind, uint32_t idx)

@@ -72,6 +72,7 @@ struct stats_dynamic {
     struct str name; /* what follows the family; owned */
     uint32_t code;   /* of stats_count_code; UINT32_MAX: counted by name */
     _Atomic(uint64_t) value;
+    uint64_t before_reset; /* main's: what stats_reset_counters took off */
 };
 
 /* The state of a histogram at the last stats_flush. Main thread's. */
@@ -92,6 +93,7 @@ struct stats_scope {
     bool judged;                 /* `rejected` is valid */
     uint64_t *rejected;          /* bit per def that the stats matcher left out; NULL: none */
     struct stats_merged *merged; /* per def, made by stats_flush; NULL: none yet */
+    uint64_t *before_reset;      /* per def: taken off by stats_reset_counters; NULL: never */
     stats_read_cb read;
     void *read_arg;
     _Atomic(struct stats_block *) blocks[]; /* one per thread, NULL until used */
@@ -225,6 +227,11 @@ struct str stats_text_get(struct stats_scope *s, uint32_t idx);
  * recorded by now, interval values what came since the flush before. Main thread, every
  * stats_flush_interval. */
 void stats_flush(void);
+
+/* stats_reset_counters makes every counter read 0 now (/reset_counters). The threads go on with
+ * their numbers; what is read is the difference, so a counter that was used stays used. Main
+ * thread. */
+void stats_reset_counters(void);
 
 /* stats_set_matcher sets the stats matcher: accept(arg, full name) false means that the stat is not
  * shown. Asked once a name. Before the first scope is printed. Main thread. NULL: all. */

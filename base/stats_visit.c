@@ -51,7 +51,7 @@ struct stats_dynamic_sum *stats_dynamic_sums(struct stats_scope *s, struct arena
                 .family = d->family,
                 .suffix = arena_printf(a, "%s%.*s", d->family, STR_ARG(d->name)),
                 .code = d->code,
-                .value = atomic_load_explicit(&d->value, memory_order_relaxed)};
+                .value = atomic_load_explicit(&d->value, memory_order_relaxed) - d->before_reset};
         }
     }
     qsort(sums, at, sizeof(*sums), cmp_dynamic);
@@ -134,6 +134,32 @@ static bool walk_start(struct walk *w, struct stats_scope *s, struct arena *a, u
     return false;
 }
 
+/* Goes one name on; false when that was the last, and then w is freed. */
+static bool walk_next(struct walk *w, unsigned show)
+{
+    *(w->in_dynamic ? &w->at_dynamic : &w->at) += 1;
+    if (walk_settle(w, show))
+        return true;
+    mem_free(w->name);
+    return false;
+}
+
+/* walk_start, and goes on to the first name after `after`. */
+static bool walk_start_after(struct walk *w, struct stats_scope *s, struct arena *a, unsigned show,
+                             struct str after)
+{
+    bool there = walk_start(w, s, a, show);
+    while (there && after.len && str_cmp(str_n(w->name, w->len), after) <= 0)
+        there = walk_next(w, show);
+    return there;
+}
+
+/* Whether every name of the scope comes before `after`, or is it. */
+static bool is_past(const struct stats_scope *s, struct str after)
+{
+    return after.len && str_cmp(s->prefix, after) < 0 && !str_starts(after, s->prefix);
+}
+
 static bool walk_show(struct walk *w, stats_visit_cb cb, void *arg)
 {
     struct stats_view v = {.name = str_n(w->name, w->len), .kind = STATS_COUNTER, .used = true};
@@ -166,14 +192,14 @@ static int cmp_scope(const void *a, const void *b)
     return str_cmp(x->prefix, y->prefix);
 }
 
-static struct stats_scope **sorted_scopes(size_t *num)
+static struct stats_scope **sorted_scopes(size_t *num, struct str after)
 {
     struct stats_scope **all = NULL;
     size_t cap = 0;
     *num = 0;
     LIST_FOREACH(it, stats_scopes()) {
         struct stats_scope *s = CONTAINER_OF(it, struct stats_scope, link);
-        if (!stats_shown(s))
+        if (!stats_shown(s) || is_past(s, after))
             continue;
         all = mem_grow_array(all, &cap, *num + 1, sizeof(*all));
         all[(*num)++] = s;
@@ -185,11 +211,11 @@ static struct stats_scope **sorted_scopes(size_t *num)
 
 /* The scopes in the order of their prefixes, of which no name can come before. So only those whose
  * prefix is not after the smallest name at hand are being walked, a handful. */
-bool stats_visit(unsigned show, stats_visit_cb cb, void *arg)
+bool stats_visit_after(struct str after, unsigned show, stats_visit_cb cb, void *arg)
 {
     struct walk *active = NULL;
     size_t num, num_active = 0, cap = 0, next = 0;
-    struct stats_scope **scopes = sorted_scopes(&num);
+    struct stats_scope **scopes = sorted_scopes(&num, after);
     struct arena arena;
     bool go_on = true;
     arena_init(&arena, 0);
@@ -205,16 +231,14 @@ bool stats_visit(unsigned show, stats_visit_cb cb, void *arg)
             if (!num_active)
                 arena_reset(&arena);
             active = mem_grow_array(active, &cap, num_active + 1, sizeof(*active));
-            num_active += walk_start(&active[num_active], scopes[next++], &arena, show);
+            num_active += walk_start_after(&active[num_active], scopes[next++], &arena, show,
+                                           after);
             continue;
         }
         struct walk *w = &active[min];
         go_on = walk_show(w, cb, arg);
-        *(w->in_dynamic ? &w->at_dynamic : &w->at) += 1;
-        if (!walk_settle(w, show)) {
-            mem_free(w->name);
+        if (!walk_next(w, show))
             *w = active[--num_active];
-        }
     }
     for (size_t i = 0; i < num_active; i++)
         mem_free(active[i].name);
@@ -222,6 +246,11 @@ bool stats_visit(unsigned show, stats_visit_cb cb, void *arg)
     mem_free(scopes);
     arena_cleanup(&arena);
     return go_on;
+}
+
+bool stats_visit(unsigned show, stats_visit_cb cb, void *arg)
+{
+    return stats_visit_after(STR_NULL, show, cb, arg);
 }
 
 struct wanted {

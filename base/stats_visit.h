@@ -27,6 +27,10 @@ typedef bool (*stats_visit_cb)(void *arg, const struct stats_view *v);
  * name bytewise. Returns false if cb stopped it. */
 bool stats_visit(unsigned show, stats_visit_cb cb, void *arg);
 
+/* stats_visit_after begins behind the name `after` (empty: with the first), so that a long list can
+ * be printed in slices; stats may come and go between two of them. */
+bool stats_visit_after(struct str after, unsigned show, stats_visit_cb cb, void *arg);
+
 /* stats_table_sorted gives the indices of a table's defs in the order of their names. */
 const uint32_t *stats_table_sorted(struct stats_table *t);
 

@@ -339,6 +339,64 @@ START_TEST(test_writers_and_a_reader)
 }
 END_TEST
 
+static char last_name[128];
+static unsigned slice_left;
+
+static bool print_slice(void *arg, const struct stats_view *v)
+{
+    (void)print(arg, v);
+    (void)snprintf(last_name, sizeof(last_name), "%.*s", STR_ARG(v->name));
+    return --slice_left > 0;
+}
+
+START_TEST(test_visit_in_slices)
+{
+    struct stats_scope *a = cluster("a"), *ab = cluster("a.b"), *z = cluster("z");
+    char whole[sizeof(printed)];
+    stats_count_code(a, 1, "upstream_rq_", 503);
+    stats_count_code(z, 2, "upstream_rq_", 200);
+    (void)snprintf(whole, sizeof(whole), "%s", show(STATS_SHOW_NUMBERS));
+    for (unsigned size = 1; size < 12; size++) {
+        bool all;
+        printed[0] = last_name[0] = '\0';
+        do {
+            slice_left = size;
+            all = stats_visit_after(str_of(last_name), STATS_SHOW_NUMBERS, print_slice, NULL);
+        } while (!all);
+        ck_assert_str_eq(printed, whole);
+    }
+    ck_assert(stats_visit_after(STR("zz"), STATS_SHOW_NUMBERS, print_slice, NULL));
+    ck_assert_str_eq(printed, whole);
+    stats_scope_free(&a);
+    stats_scope_free(&ab);
+    stats_scope_free(&z);
+}
+END_TEST
+
+START_TEST(test_reset_counters)
+{
+    struct stats_scope *s = cluster("a");
+    uint64_t v;
+    for (unsigned t = 0; t < 3; t++) {
+        stats_add(s, t, RQ_TOTAL, 5);
+        stats_gauge_inc(s, t, CX_ACTIVE);
+        stats_count_code(s, t, "upstream_rq_", 200);
+    }
+    stats_reset_counters();
+    ck_assert_uint_eq(stats_sum(s, RQ_TOTAL), 0);
+    ck_assert_uint_eq(stats_sum(s, CX_ACTIVE), 3);
+    ck_assert(stats_used(s, RQ_TOTAL));
+    ck_assert(stats_find(STR("cluster.a.upstream_rq_200"), &v) && v == 0);
+    stats_inc(s, 1, RQ_TOTAL);
+    stats_count_code(s, 2, "upstream_rq_", 200);
+    ck_assert_uint_eq(stats_sum(s, RQ_TOTAL), 1);
+    ck_assert(stats_find(STR("cluster.a.upstream_rq_200"), &v) && v == 1);
+    stats_reset_counters();
+    ck_assert_uint_eq(stats_sum(s, RQ_TOTAL), 0);
+    stats_scope_free(&s);
+}
+END_TEST
+
 START_TEST(test_abort_thread_out_of_range)
 {
     struct stats_scope *s = cluster("a");
@@ -355,6 +413,8 @@ int main(void)
     tcase_add_test(tc, test_gauge_set_to_zero_is_used);
     tcase_add_test(tc, test_visit_is_sorted);
     tcase_add_test(tc, test_visit_can_stop);
+    tcase_add_test(tc, test_visit_in_slices);
+    tcase_add_test(tc, test_reset_counters);
     tcase_add_test(tc, test_same_table_and_prefix_is_one_scope);
     tcase_add_test(tc, test_names_are_cleaned);
     tcase_add_test(tc, test_histograms_by_interval);
