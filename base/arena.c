@@ -138,7 +138,7 @@ void *arena_alloc(struct arena *a, size_t len)
 {
     size_t pad = (size_t)(-(uintptr_t)a->pos & (ALIGN - 1));
     size_t room = (size_t)(a->end - a->pos);
-    if (UNLIKELY(room < pad || room - pad < len))
+    if (UNLIKELY(room < pad || room - pad < len || !a->pos))
         return add_block(a, len);
     char *p = a->pos + pad;
     a->pos = p + len;

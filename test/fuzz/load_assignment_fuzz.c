@@ -1,0 +1,98 @@
+// covers: cluster/load_assignment.c
+// covers: cluster/address.c
+// covers: cluster/membership.c
+// covers: cluster/host_set.c
+/* Two ClusterLoadAssignments, one after the other, for the members of one cluster: the input is cut
+ * at its first two bytes. What is accepted becomes a host set that balancers can work with. */
+#include "base/random.h"
+#include "cluster/lb.h"
+#include "cluster/membership.h"
+#include "cluster/cluster_config.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void check_set(const struct host_set *set)
+{
+    unsigned load = 0;
+    CHECK(set->num_priorities >= 1 && set->num_priorities <= HOST_PRIORITY_MAX + 1);
+    CHECK(set->priority_start[set->num_priorities] == set->num_hosts);
+    CHECK(set->num_healthy + set->num_degraded <= set->num_hosts);
+    for (uint32_t p = 0; p < set->num_priorities; p++) {
+        const struct host_priority *prio = &set->priorities[p];
+        load += prio->load[HOSTS_HEALTHY] + prio->load[HOSTS_DEGRADED];
+        CHECK(prio->lists[HOSTS_HEALTHY].num + prio->lists[HOSTS_DEGRADED].num <=
+              prio->lists[HOSTS_ALL].num);
+    }
+    CHECK(load == 100);
+}
+
+static void check_picks(const struct cluster_config *config, const struct host_set *set)
+{
+    struct lb *lb = lb_new(config);
+    lb_update(lb, set);
+    for (int i = 0; i < 8; i++) {
+        struct lb_choice c = lb_pick(lb, &(struct lb_request){.max_tries = 2});
+        CHECK(c.host || set->num_healthy + set->num_degraded < set->num_hosts ||
+              set->num_hosts == 0 || set->priorities[0].localities);
+        CHECK(!c.host || c.panic || host_healthy(c.host));
+    }
+    lb_free(&lb);
+}
+
+static void take(struct membership *m, const struct cluster_config *config, struct str bytes)
+{
+    struct load_assignment *la;
+    struct host_set *set;
+    struct errors e;
+
+    errors_init(&e);
+    la = load_assignment_compile(bytes, &e, NULL);
+    CHECK((la != NULL) == errors_ok(&e));
+    errors_cleanup(&e);
+    if (!la)
+        return;
+    (void)membership_update(m, la, config);
+    CHECK(membership_update(m, la, config) == MEMBERS_SAME);
+    CHECK(map_count(&m->hosts) == m->num_hosts);
+    set = membership_build(m, config);
+    CHECK(set->num_hosts == m->num_hosts);
+    check_set(set);
+    check_picks(config, set);
+    host_set_unref(set);
+    load_assignment_unref(la);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static const struct labels empty = {0};
+    struct transport_match matches[] = {{STR("a"), NULL}};
+    struct transport_factory *transports[2] = {0};
+    struct cluster_config *config;
+    struct membership m;
+    size_t first;
+
+    if (len < 3)
+        return 0;
+    first = ((size_t)data[0] << 8 | data[1]) % (len - 1);
+    random_seed_for_test(len);
+    config = cluster_config_new(NULL, STR("c"));
+    config->lb_policy = (enum lb_policy)(data[2] % 3);
+    config->locality_weighted = data[2] & 4;
+    config->healthy_panic_per_cent = data[2] & 8 ? 50 : 0;
+    if (data[2] & 16) {
+        matches[0].labels = &empty;
+        config->matches = matches;
+        config->transports = transports;
+        config->num_transports = 2;
+    }
+    membership_init(&m, NULL, NULL);
+    if (first > 2)
+        take(&m, config, str_n((const char *)data + 3, first - 2));
+    take(&m, config, str_n((const char *)data + first + 1, len - first - 1));
+    (void)membership_update(&m, NULL, config);
+    CHECK(m.num_hosts == 0);
+    membership_cleanup(&m);
+    config->num_transports = 0;
+    cluster_config_unref(config);
+    return 0;
+}
