@@ -88,7 +88,8 @@ struct stream_info {
     struct str route_name;
     struct str vhost_name;
     struct str upstream_cluster;
-    struct str upstream_host; /* "10.0.0.1:80" */
+    struct str upstream_host;     /* "10.0.0.1:80" */
+    struct str upstream_hostname; /* the endpoint's hostname; empty: it has none */
     struct addr upstream_local;
     struct addr upstream_remote;
     struct str upstream_failure; /* transport failure reason */
