@@ -2,7 +2,8 @@
 
 #include "proxy/observe/format_private.h"
 
-/* --- compiling --------------------------------------------------------------------------------- */
+/* --- compiling ---------------------------------------------------------------------------------
+ */
 
 static bool is_name_char(char c)
 {
@@ -133,7 +134,8 @@ bool format_is_plain(const struct format *f, struct str *out_text)
     return f->plain;
 }
 
-/* --- evaluating ---------------------------------------------------------------------------------- */
+/* --- evaluating ----------------------------------------------------------------------------------
+ */
 
 void format_put(const struct format *f, const struct stream_info *si, struct format_out *o)
 {

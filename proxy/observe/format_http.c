@@ -1,6 +1,7 @@
 #include "proxy/observe/format_http.h"
 
-/* --- headers ----------------------------------------------------------------------------------- */
+/* --- headers -----------------------------------------------------------------------------------
+ */
 
 static struct str lower(struct arena *a, struct str s)
 {
@@ -129,7 +130,7 @@ static int64_t head_bytes(const struct headers *h)
     n += h->authority.p ? sizeof(":authority") - 1 + h->authority.len : 0;
     n += h->scheme.p ? sizeof(":scheme") - 1 + h->scheme.len : 0;
     n += h->status ? sizeof(":status") - 1 + 3 : 0;
-    HEADERS_FOREACH (f, h)
+    HEADERS_FOREACH(f, h)
         n += f->name.len + f->value.len;
     return (int64_t)n;
 }
@@ -155,7 +156,8 @@ bool format_trailers_bytes_get(const struct format_op *op, const struct stream_i
     return true;
 }
 
-/* --- path and query ----------------------------------------------------------------------------- */
+/* --- path and query -----------------------------------------------------------------------------
+ */
 
 enum { PATH_NO_QUERY = 1, PATH_CURRENT = 2, PATH_ORIGINAL = 4 };
 
@@ -311,7 +313,8 @@ bool format_query_params_put(const struct format_op *op, const struct stream_inf
     return true;
 }
 
-/* --- server name -------------------------------------------------------------------------------- */
+/* --- server name --------------------------------------------------------------------------------
+ */
 
 enum { NAME_SNI_ONLY, NAME_SNI_FIRST, NAME_HOST_FIRST };
 
@@ -325,8 +328,7 @@ bool format_server_name_prepare(struct format_op *op, struct arena *a, struct st
     else if (str_eq(param, STR("HOST_FIRST")))
         op->option = NAME_HOST_FIRST;
     else {
-        errors_add(e, NULL,
-                   "REQUESTED_SERVER_NAME: SNI_ONLY, SNI_FIRST or HOST_FIRST, not %.*s",
+        errors_add(e, NULL, "REQUESTED_SERVER_NAME: SNI_ONLY, SNI_FIRST or HOST_FIRST, not %.*s",
                    STR_ARG(param));
         return false;
     }
@@ -357,8 +359,8 @@ bool format_server_name_put(const struct format_op *op, const struct stream_info
 {
     struct str sni = si->conn ? si->conn->sni : STR_NULL;
     struct str host = si->request ? si->request->authority : STR_NULL;
-    bool by_host = host.len && (op->option == NAME_HOST_FIRST ||
-                                (op->option == NAME_SNI_FIRST && !sni.len));
+    bool by_host = host.len &&
+                   (op->option == NAME_HOST_FIRST || (op->option == NAME_SNI_FIRST && !sni.len));
     if (by_host) {
         format_out_put(o, host);
         return true;

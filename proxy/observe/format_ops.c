@@ -38,7 +38,8 @@ static bool put_text(struct format_out *o, struct str s)
     return true;
 }
 
-/* --- plain fields ------------------------------------------------------------------------------ */
+/* --- plain fields ------------------------------------------------------------------------------
+ */
 
 static struct str str_at(const void *base, size_t offset)
 {
@@ -264,7 +265,8 @@ static bool put_downstream_failure(op_ref op, info_ref si, struct format_out *o)
     return put_no_blanks(conn_of(si)->transport_failure, o);
 }
 
-/* --- addresses --------------------------------------------------------------------------------- */
+/* --- addresses ---------------------------------------------------------------------------------
+ */
 
 enum { OF_INFO, OF_CONN }; /* what the offset of an address is in */
 
@@ -486,9 +488,10 @@ static bool prepare_common_duration(struct format_op *op, struct arena *a, struc
     bool unit = ms || us || str_eq(parts[2], STR("ns"));
     if (op->from >= 0 && op->to >= 0 && unit && !str_next(&rest, ':', &more))
         return true;
-    errors_add(e, NULL, "COMMON_DURATION(%.*s) is not supported: two of DS_RX_BEG, DS_RX_END, "
-                        "US_TX_BEG, US_TX_END, US_RX_BEG, US_RX_END, DS_TX_BEG, DS_TX_END, and ms, "
-                        "us or ns are",
+    errors_add(e, NULL,
+               "COMMON_DURATION(%.*s) is not supported: two of DS_RX_BEG, DS_RX_END, "
+               "US_TX_BEG, US_TX_END, US_RX_BEG, US_RX_END, DS_TX_BEG, DS_TX_END, and ms, "
+               "us or ns are",
                STR_ARG(param));
     return false;
 }
@@ -510,7 +513,8 @@ static bool get_common_duration(op_ref op, info_ref si, int64_t *out)
     return true;
 }
 
-/* --- of the process ---------------------------------------------------------------------------- */
+/* --- of the process ----------------------------------------------------------------------------
+ */
 
 static bool prepare_hostname(struct format_op *op, struct arena *a, struct str param,
                              struct errors *e)
@@ -538,7 +542,8 @@ static bool put_unique_id(op_ref op, info_ref si, struct format_out *o)
     return true;
 }
 
-/* --- the table --------------------------------------------------------------------------------- */
+/* --- the table ---------------------------------------------------------------------------------
+ */
 
 #define NONE FORMAT_ARGS_NONE
 #define INFO(field) offsetof(struct stream_info, field)
@@ -561,8 +566,7 @@ static const struct format_op_def defs[] = {
     {"RESPONSE_TRAILERS_BYTES", NONE, NULL, NULL, format_trailers_bytes_get, 0},
     {"REQUESTED_SERVER_NAME", FORMAT_ARGS_OPTIONAL, format_server_name_prepare,
      format_server_name_put, NULL, 0},
-    {"GRPC_STATUS", FORMAT_ARGS_OPTIONAL, format_grpc_prepare, format_grpc_put, format_grpc_get,
-     0},
+    {"GRPC_STATUS", FORMAT_ARGS_OPTIONAL, format_grpc_prepare, format_grpc_put, format_grpc_get, 0},
     {"GRPC_STATUS_NUMBER", NONE, NULL, NULL, format_grpc_get, 0},
 
     {"START_TIME", FORMAT_ARGS_OPTIONAL, prepare_time, put_start_time, NULL, 0},
@@ -729,7 +733,8 @@ static const char *const unsupported[] = {
     "UPSTREAM_TLS_SESSION_ID",
 };
 
-/* --- compiling ----------------------------------------------------------------------------------- */
+/* --- compiling -----------------------------------------------------------------------------------
+ */
 
 static const struct format_op_def *find(struct str name, struct errors *e)
 {
@@ -751,8 +756,7 @@ static bool check_args(const struct format_op_def *d, struct str param, bool len
                        struct errors *e)
 {
     bool needs = d->args == FORMAT_ARGS_REQUIRED || d->args == FORMAT_ARGS_REQUIRED_LENGTH;
-    bool may_cut =
-        d->args == FORMAT_ARGS_OPTIONAL_LENGTH || d->args == FORMAT_ARGS_REQUIRED_LENGTH;
+    bool may_cut = d->args == FORMAT_ARGS_OPTIONAL_LENGTH || d->args == FORMAT_ARGS_REQUIRED_LENGTH;
     if (d->args == FORMAT_ARGS_NONE && (param.len || length)) {
         errors_add(e, NULL, "%s does not take any parameters or length", d->name);
         return false;

@@ -25,8 +25,8 @@ void format_out_end(struct format_out *o);
 void format_out_raw(struct format_out *o, struct str s);
 
 /* format_out_put writes a piece of a value: cut to what is left of it, escaped when o->json is
- * set. In JSON, a piece that is not UTF-8 has each of its bytes above 0x7f written as the code point
- * of that number, as Envoy does. An empty piece still says that there is a value. */
+ * set. In JSON, a piece that is not UTF-8 has each of its bytes above 0x7f written as the code
+ * point of that number, as Envoy does. An empty piece still says that there is a value. */
 void format_out_put(struct format_out *o, struct str s);
 
 /* format_out_hold holds s (not copied) back until the next write; format_out_drop forgets all but

@@ -4,7 +4,7 @@
 #include "proxy/observe/format_ops.h"
 
 struct format_part {
-    struct str text;            /* when op is NULL */
+    struct str text; /* when op is NULL */
     const struct format_op *op;
 };
 

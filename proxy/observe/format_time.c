@@ -1,6 +1,8 @@
 #include "proxy/observe/format_time.h"
 
 #include "base/timefmt.h"
+#include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 /* Conversions given to strftime: C17's, and %k %l %P of everybody's. The rest stays as written. */

@@ -39,7 +39,8 @@ struct compiler {
 
 static struct node *compile_value(struct compiler *c, const Value *v);
 
-/* --- compiling --------------------------------------------------------------------------------- */
+/* --- compiling ---------------------------------------------------------------------------------
+ */
 
 static struct str escaped(struct compiler *c, struct str before, struct str s, struct str after)
 {
@@ -113,8 +114,7 @@ static struct node *compile_object(struct compiler *c, const Struct *s)
     struct node *n = ARENA_NEW(c->a, struct node), **tail = &n->first;
     size_t num = s->n_fields;
     n->kind = NODE_OBJECT;
-    Google__Protobuf__Struct__FieldsEntry **fields =
-        arena_alloc(c->a, num * sizeof(*fields) + 1);
+    Google__Protobuf__Struct__FieldsEntry **fields = arena_alloc(c->a, num * sizeof(*fields) + 1);
     if (num) {
         memcpy(fields, s->fields, num * sizeof(*fields));
         qsort(fields, num, sizeof(*fields), by_name);
@@ -157,8 +157,7 @@ static struct node *compile_deeper(struct compiler *c, const Value *v)
     }
     c->depth++;
     bool object = v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE;
-    struct node *n =
-        object ? compile_object(c, v->struct_value) : compile_list(c, v->list_value);
+    struct node *n = object ? compile_object(c, v->struct_value) : compile_list(c, v->list_value);
     c->depth--;
     return n;
 }
@@ -197,7 +196,8 @@ struct json_format *json_format_compile(struct arena *a, const void *struct_msg,
     return e->num_errors > before ? NULL : f;
 }
 
-/* --- evaluating ---------------------------------------------------------------------------------- */
+/* --- evaluating ----------------------------------------------------------------------------------
+ */
 
 static bool put_node(const struct node *n, bool omit, const struct stream_info *si,
                      struct format_out *o);

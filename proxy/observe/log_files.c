@@ -89,7 +89,8 @@ static void wake(struct log_files *f)
     CHECK(n == sizeof(one) || errno == EAGAIN);
 }
 
-/* --- producers --------------------------------------------------------------------------------- */
+/* --- producers ---------------------------------------------------------------------------------
+ */
 
 static struct log_queue *queue_of(struct log_file *f, unsigned thread)
 {
@@ -119,10 +120,12 @@ void log_file_write(struct log_file *f, struct str line)
     wake(f->files);
 }
 
-/* --- the writer's thread ------------------------------------------------------------------------- */
+/* --- the writer's thread -------------------------------------------------------------------------
+ */
 
-/* What may be written without waiting, given that the file is ready: of a pipe or a terminal no more
- * than PIPE_BUF bytes, which it takes whole (POSIX write), cut after a line where there is one. */
+/* What may be written without waiting, given that the file is ready: of a pipe or a terminal no
+ * more than PIPE_BUF bytes, which it takes whole (POSIX write), cut after a line where there is
+ * one. */
 static size_t write_len(const struct log_file *f, struct str s)
 {
     if (f->regular || s.len <= PIPE_BUF)
@@ -380,7 +383,8 @@ static void *run(void *arg)
     }
 }
 
-/* --- main ---------------------------------------------------------------------------------------- */
+/* --- main ----------------------------------------------------------------------------------------
+ */
 
 static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
 {
@@ -389,7 +393,7 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
     if (idx != FILES_WRITE_BUFFERED && idx != FILES_WRITE_TOTAL_BUFFERED)
         return true;
     pthread_mutex_lock(&files->mutex);
-    LIST_FOREACH (it, &files->files) {
+    LIST_FOREACH(it, &files->files) {
         struct log_file *f = CONTAINER_OF(it, struct log_file, link);
         for (unsigned i = 0; i < log_thread_count(); i++) {
             struct log_queue *q = atomic_load_explicit(&f->queues[i], memory_order_acquire);
@@ -408,7 +412,7 @@ static bool read_dropped(void *arg, uint32_t idx, uint64_t *out)
     struct log_files *files = arg;
     *out = atomic_load_explicit(&files->dropped, memory_order_relaxed);
     pthread_mutex_lock(&files->mutex);
-    LIST_FOREACH (it, &files->files) {
+    LIST_FOREACH(it, &files->files) {
         struct log_file *f = CONTAINER_OF(it, struct log_file, link);
         for (unsigned i = 0; i < log_thread_count(); i++) {
             struct log_queue *q = atomic_load_explicit(&f->queues[i], memory_order_acquire);
@@ -483,7 +487,7 @@ void log_files_free(struct log_files **files, uint64_t wait_ms)
 
 static struct log_file *find_file(struct log_files *files, struct str path)
 {
-    LIST_FOREACH (it, &files->files) {
+    LIST_FOREACH(it, &files->files) {
         struct log_file *f = CONTAINER_OF(it, struct log_file, link);
         if (str_eq(f->path, path))
             return f;
@@ -491,8 +495,8 @@ static struct log_file *find_file(struct log_files *files, struct str path)
     return NULL;
 }
 
-/* What is behind stdout may be anything, and others write to it too: it is used as it is, not opened
- * anew (which the user may not be allowed to do) and not made non-blocking. */
+/* What is behind stdout may be anything, and others write to it too: it is used as it is, not
+ * opened anew (which the user may not be allowed to do) and not made non-blocking. */
 static int open_any(struct str path, bool *shared)
 {
     int std = str_eq(path, STR("/dev/stdout"))   ? STDOUT_FILENO

@@ -25,8 +25,8 @@ struct log_queue {
     uint64_t kicked_at; /* `bytes` when the writer was last woken */
     /* The writer's. */
     struct log_chunk *head;
-    uint32_t read; /* offset in head */
-    _Atomic(uint64_t) taken; /* bytes written to the file or given up */
+    uint32_t read;                     /* offset in head */
+    _Atomic(uint64_t) taken;           /* bytes written to the file or given up */
     _Atomic(struct log_chunk *) spare; /* an empty chunk on its way back */
 };
 
