@@ -82,9 +82,12 @@ static bool file_to_wire(const char *path, struct arena *a, const struct pb_opts
 
 static struct str make_node(const struct bootstrap *b, const struct options *o, struct arena *a)
 {
-    static Envoy__Config__Core__V3__Node empty = ENVOY__CONFIG__CORE__V3__NODE__INIT;
-    Envoy__Config__Core__V3__Node node = b->msg->node ? *b->msg->node : empty;
-    Envoy__Config__Core__V3__Locality locality = ENVOY__CONFIG__CORE__V3__LOCALITY__INIT;
+    Envoy__Config__Core__V3__Node node;
+    Envoy__Config__Core__V3__Locality locality;
+    envoy__config__core__v3__node__init(&node);
+    envoy__config__core__v3__locality__init(&locality);
+    if (b->msg->node)
+        node = *b->msg->node;
     if (!node.id[0] && o->service_node)
         node.id = (char *)(uintptr_t)o->service_node;
     if (!node.cluster[0] && o->service_cluster)

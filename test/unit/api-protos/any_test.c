@@ -143,7 +143,7 @@ START_TEST(test_typed_struct_bad)
                      PB_ANY_UNKNOWN);
     ck_assert(str_eq(out.type_name, STR("y.Z")));
     ck_assert_int_eq(unpack_json("{\"@type\":\"xds.type.v3.TypedStruct\",\"type_url\":\"" ROUTER
-                                 "\",\"value\":{\"suppress_envoy_headers\":\"yes\"}}"),
+                                 "\",\"value\":{\"suppress_envoy_headers\":\"off\"}}"),
                      PB_ANY_INVALID);
     expect_error("typed_config.suppress_envoy_headers", "true or false");
     ck_assert_int_eq(unpack_json("{\"@type\":\"xds.type.v3.TypedStruct\",\"type_url\":"
