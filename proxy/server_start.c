@@ -278,6 +278,7 @@ static void make_owners(struct server *s, bool validate)
     s->pb_dynamic = dynamic;
     s->pb_static = fixed;
     s->tls = tls_secrets_new(s->loop, s->xds);
+    s->tls->pb = dynamic;
     struct clusters_options opts = {
         .loop = s->loop,
         .box = &s->box,

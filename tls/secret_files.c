@@ -85,7 +85,7 @@ static void reload_secret(struct secret_files *f, struct watched_secret *s)
     struct errors e;
     struct arena a;
     errors_init(&e);
-    struct tls_secret *now = tls_secret_compile(s->origin->bytes, &e);
+    struct tls_secret *now = tls_secret_compile(s->origin->bytes, NULL, &e);
     if (!now) {
         arena_init(&a, 0);
         LOG_WARN(secret,

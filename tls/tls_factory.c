@@ -275,7 +275,7 @@ static void subscribe(struct tls_factory *f)
         const struct xds_stats_prefix prefix = {parts, ARRAY_LEN(parts)};
         if (need->fixed)
             continue;
-        f->slots[i].subscription = xds_subscribe(f->secrets->xds, &need->source, &tls_secret_ops,
+        f->slots[i].subscription = xds_subscribe(f->secrets->xds, need->source, &tls_secret_ops,
                                                  need->name, &prefix, &secret_watcher,
                                                  &f->slots[i]);
     }

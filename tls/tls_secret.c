@@ -218,7 +218,8 @@ static void note_files(struct tls_secret *s, const TLS_V3(Secret) * msg, struct 
         s->bytes = arena_str(&s->arena, bytes);
 }
 
-struct tls_secret *tls_secret_compile(struct str bytes, struct errors *e)
+struct tls_secret *tls_secret_compile(struct str bytes, const struct pb_opts *opts,
+                                      struct errors *e)
 {
     struct arena a;
     struct tls_secret *s = NULL;
@@ -237,8 +238,9 @@ struct tls_secret *tls_secret_compile(struct str bytes, struct errors *e)
 
 static void *compile(void *owner, struct str name, struct str bytes, struct errors *e)
 {
-    (void)owner, (void)name;
-    return tls_secret_compile(bytes, e);
+    (void)name;
+    const struct tls_secrets *secrets = owner;
+    return tls_secret_compile(bytes, secrets ? secrets->pb : NULL, e);
 }
 
 static void ref(void *compiled)
@@ -299,7 +301,7 @@ bool tls_secrets_add_static(struct tls_secrets *s, struct str bytes, struct erro
         errors_add(e, "name", "there is another secret of this name");
         return false;
     }
-    struct tls_secret *secret = tls_secret_compile(bytes, e);
+    struct tls_secret *secret = tls_secret_compile(bytes, NULL, e);
     if (!secret)
         return false;
     (void)!map_put(&s->fixed, name, secret);

@@ -11,6 +11,8 @@
 #include "tls/tls_validation.h"
 #include "xds/xds.h"
 
+struct pb_opts; /* api-protos/message.h */
+
 enum tls_secret_kind { TLS_SECRET_CERT, TLS_SECRET_VALIDATION, TLS_SECRET_TICKETS };
 
 struct tls_secret {
@@ -42,8 +44,10 @@ struct tls_secret *tls_secret_of_tickets(struct tls_tickets *tickets);
 struct tls_secret *tls_secret_ref(struct tls_secret *s);
 void tls_secret_unref(struct tls_secret *s);
 
-/* tls_secret_compile compiles a serialized Secret; one reference, NULL with errors. */
-struct tls_secret *tls_secret_compile(struct str bytes, struct errors *e);
+/* tls_secret_compile compiles a serialized Secret; one reference, NULL with errors. opts NULL: as
+ * zeroed. */
+struct tls_secret *tls_secret_compile(struct str bytes, const struct pb_opts *opts,
+                                      struct errors *e);
 
 /* tls_secret_same says whether two secrets of one kind hold the same. */
 bool tls_secret_same(const struct tls_secret *a, const struct tls_secret *b);
@@ -55,7 +59,9 @@ struct secret_files;
 
 struct tls_secrets {
     struct loop *loop;
-    struct xds *xds;            /* NULL: no SDS (tests) */
+    struct xds *xds; /* NULL: no SDS (tests) */
+    /* How secrets of a source are read; set by the owner; NULL: as zeroed. */
+    const struct pb_opts *pb;
     struct map fixed;           /* name -> struct tls_secret, of the bootstrap */
     struct secret_files *files; /* made when first needed */
 };

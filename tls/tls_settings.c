@@ -103,7 +103,7 @@ static void compile_params(struct compile *c, const TLS_V3(TlsParameters) * from
 
 static void compile_alpn(struct compile *c, const TLS_V3(CommonTlsContext) * from)
 {
-    char *wire = arena_bytes(&c->s->arena, ALPN_MAX);
+    char wire[ALPN_MAX];
     size_t len = 0;
     for (size_t i = 0; i < from->n_alpn_protocols; i++) {
         struct str name = str_of(from->alpn_protocols[i]);
@@ -119,7 +119,7 @@ static void compile_alpn(struct compile *c, const TLS_V3(CommonTlsContext) * fro
         }
         errors_pop(c->e, mark);
     }
-    c->s->params.alpn = str_n(wire, len);
+    c->s->params.alpn = arena_str(&c->s->arena, str_n(wire, len));
 }
 
 /* --- secrets --------------------------------------------------------------------------------- */
@@ -145,8 +145,9 @@ static void compile_sds(struct compile *c, const TLS_V3(SdsSecretConfig) * from,
             errors_add(c->e, NULL, "there is no xDS client");
         bool has_ads = c->secrets->xds && xds_has_ads(c->secrets->xds);
         c->s->num_remote++;
+        n->source = ARENA_NEW(&c->s->arena, struct xds_source);
         (void)!xds_source_decode(from->sds_config, c->parent, has_ads, &c->s->arena, c->e,
-                                 &n->source);
+                                 n->source);
         errors_pop(c->e, mark);
         return;
     }
@@ -243,8 +244,9 @@ static void compile_common(struct compile *c, const TLS_V3(CommonTlsContext) * f
     size_t mark = errors_push(c->e, "common_tls_context");
     if (!from)
         from = &none;
-    /* Certificates, the validation secret, ticket keys. */
-    size_t max = from->n_tls_certificates + from->n_tls_certificate_sds_secret_configs + 2;
+    /* Certificates, the validation secret, a server's ticket keys. */
+    size_t max = from->n_tls_certificates + from->n_tls_certificate_sds_secret_configs + 1 +
+                 c->s->params.server;
     c->s->needs = arena_zalloc(&c->s->arena, max * sizeof(*c->s->needs));
     compile_params(c, from->tls_params);
     compile_alpn(c, from);

@@ -12,7 +12,7 @@ struct tls_secret_need {
     enum tls_secret_kind kind;
     struct tls_secret *fixed; /* a reference; NULL: subscribe */
     struct str name;
-    struct xds_source source;
+    struct xds_source *source; /* in the arena; NULL: fixed */
 };
 
 struct tls_settings {

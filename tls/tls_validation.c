@@ -80,7 +80,8 @@ static void compile_sans(struct compile *c, const TLS_V3(CertificateValidationCo
 {
     struct tls_validation_part *p = c->p;
     size_t num = from->n_match_typed_subject_alt_names + from->n_match_subject_alt_names;
-    p->sans = arena_zalloc(&p->arena, (num + 1) * sizeof(*p->sans));
+    if (num)
+        p->sans = arena_zalloc(&p->arena, num * sizeof(*p->sans));
     for (size_t i = 0; i < from->n_match_typed_subject_alt_names; i++) {
         size_t mark = errors_push_index(c->e, "match_typed_subject_alt_names", i);
         if (san_matcher_compile(&p->sans[p->num_sans], from->match_typed_subject_alt_names[i],
@@ -135,7 +136,8 @@ static bool parse_spki(struct str s, struct tls_digest *out)
 static void compile_digests(struct compile *c, const TLS_V3(CertificateValidationContext) * from)
 {
     struct tls_validation_part *p = c->p;
-    p->hashes = arena_alloc(&p->arena, (from->n_verify_certificate_hash + 1) * sizeof(*p->hashes));
+    if (from->n_verify_certificate_hash)
+        p->hashes = arena_alloc(&p->arena, from->n_verify_certificate_hash * sizeof(*p->hashes));
     for (size_t i = 0; i < from->n_verify_certificate_hash; i++) {
         size_t mark = errors_push_index(c->e, "verify_certificate_hash", i);
         if (parse_hash(str_of(from->verify_certificate_hash[i]), &p->hashes[p->num_hashes]))
@@ -144,7 +146,8 @@ static void compile_digests(struct compile *c, const TLS_V3(CertificateValidatio
             errors_add(c->e, NULL, "is not a SHA-256 in hex");
         errors_pop(c->e, mark);
     }
-    p->spkis = arena_alloc(&p->arena, (from->n_verify_certificate_spki + 1) * sizeof(*p->spkis));
+    if (from->n_verify_certificate_spki)
+        p->spkis = arena_alloc(&p->arena, from->n_verify_certificate_spki * sizeof(*p->spkis));
     for (size_t i = 0; i < from->n_verify_certificate_spki; i++) {
         size_t mark = errors_push_index(c->e, "verify_certificate_spki", i);
         if (parse_spki(str_of(from->verify_certificate_spki[i]), &p->spkis[p->num_spkis]))
@@ -197,7 +200,7 @@ tls_validation_part_new(const TLS_V3(CertificateValidationContext) * from, struc
     struct compile c = {.p = NEW(struct tls_validation_part), .e = e};
     size_t errors_before = e->num_errors;
     refcount_init(&c.p->refs);
-    arena_init(&c.p->arena, 256);
+    arena_init(&c.p->arena, 192);
     compile_trust(&c, from);
     compile_sans(&c, from);
     compile_digests(&c, from);
