@@ -238,10 +238,16 @@ static bool read_framing(struct headers *h, const struct h1_rules *rules, struct
 
 /* --- the target --- */
 
+/* Unreserved characters, sub-delimiters but the comma, and the percent sign; letters and digits are
+ * tokens. */
 static bool host_char(uint8_t c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c != 0 && strchr("-._~%!$&'()*+;=", c) != NULL);
+    static const bool allowed[256] = {
+        ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1,  ['%'] = 1, ['!'] = 1, ['$'] = 1, ['&'] = 1,
+        ['('] = 1, [')'] = 1, ['*'] = 1, ['\''] = 1, ['+'] = 1, [';'] = 1, ['='] = 1,
+    };
+    uint8_t lower = h1_token_lower[c];
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || allowed[c];
 }
 
 static bool port_valid(struct str port)
