@@ -201,6 +201,9 @@ bool tls_context_check_list(enum tls_list list, const char *name)
 
 void tls_context_foreach(void (*fn)(void *arg, const struct tls_context *c), void *arg)
 {
-    LIST_FOREACH(it, &all)
-        fn(arg, CONTAINER_OF(it, struct tls_context, link));
+    LIST_FOREACH(it, &all) {
+        struct tls_context *c = CONTAINER_OF(it, struct tls_context, link);
+        if (c->num_current)
+            fn(arg, c);
+    }
 }

@@ -12,7 +12,8 @@
 struct tls_context {
     struct refcount refs;
     struct dedup_entry entry;
-    struct list link; /* of all, for /certs */
+    struct list link;     /* of all, for /certs */
+    uint32_t num_current; /* factories whose new connections get it; main thread */
     SSL_CTX *ssl_ctx;
     bool server, require_sni;
     struct tls_cert **certs;
@@ -56,5 +57,6 @@ struct tls_context *tls_context_of(const SSL_CTX *ssl_ctx);
 enum tls_list { TLS_LIST_CIPHERS, TLS_LIST_GROUPS, TLS_LIST_SIGALGS };
 bool tls_context_check_list(enum tls_list list, const char *name);
 
-/* tls_context_foreach calls fn for every context there is. */
+/* tls_context_foreach calls fn for every context that new connections get; those that only older
+ * connections still hold are left out. Main thread. */
 void tls_context_foreach(void (*fn)(void *arg, const struct tls_context *c), void *arg);

@@ -61,6 +61,10 @@ static struct tls_config *acquire(struct tls_factory *f)
 static void publish(struct tls_factory *f, struct tls_config *c)
 {
     struct tls_config *old = atomic_exchange(&f->current, c);
+    if (c)
+        c->context->num_current++;
+    if (old)
+        old->context->num_current--;
     while (atomic_load(&f->readers))
         sched_yield(); /* a few instructions of another thread */
     tls_config_unref(old);
@@ -219,7 +223,7 @@ static void on_free(struct transport_factory *base)
         secret_files_unwatch(f->secrets, &f->slots[i].files);
         tls_secret_unref(f->slots[i].secret);
     }
-    tls_config_unref(atomic_load(&f->current));
+    publish(f, NULL);
     tls_settings_free(&f->settings);
     mem_free(f->slots);
     f->magic = 0;
