@@ -15,7 +15,8 @@ enum reset_reason {
     RESET_LOCAL,            /* the user asked */
     RESET_REMOTE,           /* the peer reset the stream (RST_STREAM) */
     RESET_CONN_TERMINATED,  /* the connection closed or was reset under it */
-    RESET_PROTOCOL_ERROR,   /* the peer sent something malformed */
+    RESET_PROTOCOL_ERROR,   /* the peer sent something malformed; a server codec has answered 400 if
+                               there was no response yet */
     RESET_OVERFLOW,         /* a limit of ours */
     RESET_REFUSED,          /* REFUSED_STREAM, GOAWAY beyond it: certainly not processed */
     RESET_HEADERS_TOO_LARGE /* of the response */
@@ -97,8 +98,8 @@ struct http_server_events {
     struct arena *(*arena_for)(void *user);
     /* The arena is not needed after all: the head was malformed (on_malformed came before). */
     void (*arena_unused)(void *user, struct arena *a);
-    /* The bytes were not a request: the codec has answered `status` (0: only closed) by itself and
-     * is closing. The user counts and logs. */
+    /* The bytes were not a request: the codec has answered `status` by itself and is closing. Or
+     * (0) the client left in the middle of a head. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);
     /* The connection is over; the user frees everything, the codec with http_server_free included.
      */

@@ -13,6 +13,8 @@ enum {
     EMPTY_LINE_BYTES = 8,   /* tolerated before a request */
 };
 
+#define CLIENT_LEFT STR("downstream_remote_disconnect")
+
 /* Where the reading side stands. The writing side is `replied` and `out`. */
 enum server_state {
     SERVER_IDLE,     /* nothing of a request is there */
@@ -117,7 +119,7 @@ static void refuse(struct h1_server *s, const struct h1_error *err)
 {
     bool begun = s->exchange;
     if (!s->replied) {
-        h1_write_error(&s->conn->out, err->status, s->to_head && begun);
+        h1_write_error(&s->conn->out, begun ? 400 : err->status, s->to_head && begun);
         conn_flush_soon(s->conn);
     }
     begin_close(s, CONN_CLOSE_LINGER);
@@ -336,8 +338,12 @@ static void on_eof(struct h1_server *s)
 {
     if (s->state == SERVER_CLOSING)
         return;
+    bool in_head = s->state == SERVER_HEAD;
     begin_close(s, CONN_CLOSE_FLUSH);
-    reset_exchange(s, RESET_CONN_TERMINATED, STR("downstream_remote_disconnect"));
+    if (in_head)
+        s->events->on_malformed(s->user, 0, CLIENT_LEFT);
+    else
+        reset_exchange(s, RESET_CONN_TERMINATED, CLIENT_LEFT);
 }
 
 static void run(struct h1_server *s)
@@ -385,9 +391,12 @@ static void on_below(void *owner, struct conn *c)
 static void on_closed(void *owner, struct conn *c, enum conn_close_reason why)
 {
     struct h1_server *s = OBJ_CAST(owner, struct h1_server, H1_SERVER_MAGIC);
+    bool in_head = s->state == SERVER_HEAD;
     s->state = SERVER_CLOSING;
     timer_disarm(&s->timer);
-    reset_exchange(s, RESET_CONN_TERMINATED, STR("downstream_remote_disconnect"));
+    if (in_head)
+        s->events->on_malformed(s->user, 0, CLIENT_LEFT);
+    reset_exchange(s, RESET_CONN_TERMINATED, CLIENT_LEFT);
     s->events->on_closed(s->user);
 }
 

@@ -409,6 +409,8 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
     if (why == RESET_PROTOCOL_ERROR || why == RESET_OVERFLOW) {
         s->info.flags |= FLAG(DOWNSTREAM_PROTOCOL_ERROR);
         s->info.code_details = detail;
+        if (!s->response_started)
+            s->info.response_code = 400; /* the codec has said so */
         finish(s);
         return;
     }

@@ -46,18 +46,24 @@ static void on_malformed(void *user, unsigned status, struct str detail)
         hcm_count(hc, HCM_RQ_HEADER_TIMEOUT);
     else if (status == 431)
         hcm_count(hc, HCM_RQ_TOO_LARGE);
-    else
+    else if (status)
         hcm_count(hc, HCM_CX_PROTOCOL_ERROR);
     if (status / 100 == 4 || status / 100 == 5)
         hcm_count(hc, by_class[status / 100]);
+    uint64_t flags = FLAG(DOWNSTREAM_PROTOCOL_ERROR);
+    if (status == 0) /* it left in the middle of a head */
+        flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
+    else if (status == 408)
+        flags = 0;
     struct stream_info si = {
         .conn = &hc->down->info,
+        .protocol = PROTOCOL_HTTP11,
         .start_wall_us = loop_wall_us(l),
         .start_us = loop_now_us(l),
         .end_us = loop_now_us(l),
         .response_code = status,
         .code_details = detail,
-        .flags = status == 408 ? 0 : FLAG(DOWNSTREAM_PROTOCOL_ERROR),
+        .flags = flags,
         .downstream_remote = hc->down->info.remote,
     };
     for (size_t i = 0; i < cfg->num_logs; i++)

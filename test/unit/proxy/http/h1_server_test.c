@@ -762,7 +762,7 @@ START_TEST(a_client_that_leaves_ends_the_exchange)
     send_text("GET / HT");
     far_end_hang_up(&far);
     far_end_spin(&far, true);
-    expect_notes("closed;");
+    expect_notes("malformed 0 downstream_remote_disconnect;closed;");
 }
 END_TEST
 
