@@ -61,12 +61,14 @@ struct str worker_date(struct worker *w);
  * time. Worker's thread. */
 bool worker_drain_close(struct worker *w);
 
-/* worker_init prepares worker `index` (1..) on the main thread; worker_start runs its thread, false
- * if there is none to be had; worker_stop ends it and waits. Main. */
+/* worker_init prepares worker `index` (1..) on the main thread. Main. */
 void worker_init(struct worker *w, struct server *s, unsigned index);
+
+/* worker_start runs its thread; false if there is none to be had. Main. */
 bool worker_start(struct worker *w);
+
+/* worker_stop ends its thread, which frees what is the worker's, and waits for it. Main. */
+void worker_stop(struct worker *w);
 
 /* worker_cleanup frees a worker whose thread was never started. Main. */
 void worker_cleanup(struct worker *w);
-
-void worker_stop(struct worker *w);
