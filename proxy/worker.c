@@ -72,6 +72,7 @@ static void *run(void *arg)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
+    loop_set_thread_index(w->loop, w->index); /* also says whose thread this is */
     loop_run(w->loop);
     worker_cleanup(w);
     return NULL;
