@@ -114,7 +114,7 @@ static void put_cluster_text(void *arg, const struct cluster_view *v)
     put_limits_text(b, v, PRIORITY_HIGH);
     buffer_printf(b, "%.*s::added_via_api::%s\n", STR_ARG(v->name),
                   v->is_static ? "false" : "true");
-    if (v->config->eds_name.len)
+    if (v->config->type == CLUSTER_EDS)
         buffer_printf(b, "%.*s::eds_service_name::%.*s\n", STR_ARG(v->name),
                       STR_ARG(v->config->eds_name));
     for (uint32_t i = 0; v->hosts && i < v->hosts->num_hosts; i++)
@@ -255,7 +255,8 @@ static void put_cluster(void *arg, const struct cluster_view *v)
     json_close(w, ']');
     json_close(w, '}');
     put_str(w, "observability_name", v->config->stat_name);
-    put_str(w, "eds_service_name", v->config->eds_name);
+    if (v->config->type == CLUSTER_EDS)
+        put_str(w, "eds_service_name", v->config->eds_name);
     json_close(w, '}');
 }
 
