@@ -48,8 +48,7 @@ struct cluster_config {
     uint64_t max_connection_duration_ms;  /* 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
     size_t buffer_limit;
-    bool has_bind;
-    struct addr bind; /* upstream_bind_config.source_address */
+    const struct addr *bind; /* upstream_bind_config.source_address; NULL: none */
     bool keepalive;
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes;
     bool use_http_header;            /* original_dst_lb_config */

@@ -361,8 +361,9 @@ static void compile_sockets(struct compiling *c, const cluster_message *msg)
 
     if (msg->upstream_bind_config && msg->upstream_bind_config->source_address) {
         size_t mark = errors_push(c->e, "upstream_bind_config.source_address");
-        out->has_bind = address_compile_socket(msg->upstream_bind_config->source_address,
-                                               &out->bind, c->e);
+        struct addr *bind = ARENA_NEW(&out->arena, struct addr);
+        if (address_compile_socket(msg->upstream_bind_config->source_address, bind, c->e))
+            out->bind = bind;
         errors_pop(c->e, mark);
     }
     if (uco && uco->tcp_keepalive) {

@@ -8,11 +8,6 @@ static void count(struct clusters *c, uint32_t stat)
     stats_inc(c->stats, loop_thread_index(c->loop), stat);
 }
 
-static void count_in(struct cluster_entry *e, uint32_t stat)
-{
-    stats_inc(e->state->stats, loop_thread_index(e->owner->loop), stat);
-}
-
 /* --- members -----------------------------------------------------------------------------------
  */
 
@@ -36,10 +31,10 @@ static void members_changed(struct cluster_entry *e)
 {
     switch (membership_update(&e->members, e->active->assignment, e->active->config)) {
     case MEMBERS_SAME:
-        count_in(e, CLUSTER_UPDATE_NO_REBUILD);
+        e->state->update_no_rebuild++;
         return;
     case MEMBERS_OTHER:
-        count_in(e, CLUSTER_MEMBERSHIP_CHANGE);
+        e->state->membership_change++;
         break;
     case MEMBERS_CHANGED:
         break;
@@ -111,7 +106,7 @@ static void on_stale(void *arg)
     v->assignment = NULL;
     if (v != e->active)
         return;
-    count_in(e, CLUSTER_ASSIGNMENT_STALE);
+    e->state->assignment_stale++;
     members_changed(e);
 }
 
@@ -157,8 +152,6 @@ static void set_outlier(struct cluster_entry *e, const struct cluster_config *co
                                            {s->stat_name, "envoy_cluster_name"},
                                            {STR("outlier_detection"), NULL}};
         s->outlier_stats = stats_scope_new(&outlier_stats_table, parts, ARRAY_LEN(parts));
-        if (!e->is_static)
-            stats_scope_set_lazy(s->outlier_stats);
     }
     s->outlier = outlier_new(e->owner->loop, config->outlier, s->outlier_stats, &outlier_ops, e);
 }
@@ -180,7 +173,12 @@ static void activate(struct cluster_entry *e)
     }
     set_outlier(e, v->config);
     if (membership_update(&e->members, v->assignment, v->config) == MEMBERS_OTHER)
-        count_in(e, CLUSTER_MEMBERSHIP_CHANGE);
+        e->state->membership_change++;
+    if (v->config->type != CLUSTER_EDS) { /* said all it has to say; the hosts stay */
+        load_assignment_unref(v->assignment);
+        load_assignment_unref(v->config->assignment);
+        v->assignment = v->config->assignment = NULL;
+    }
     e->rebuild = true; /* another configuration may divide the same members otherwise */
     e->state->warming = false;
     clusters_dirty(e);
@@ -339,7 +337,7 @@ void entry_remove(struct cluster_entry *e)
         e->state->hosts = NULL;
         outlier_free(&e->state->outlier);
     }
-    (void)membership_cleanup(&e->members);
+    membership_cleanup(&e->members);
     e->rebuild = false;
     host_set_unref(e->hosts);
     e->hosts = NULL;

@@ -82,7 +82,7 @@
     X(CLUSTER_ORIGINAL_DST_HOST_INVALID, "original_dst_host_invalid", COUNTER)                     \
     X(CLUSTER_LB_HEALTHY_PANIC, "lb_healthy_panic", COUNTER)
 
-/* Written by main. */
+/* Of main, seldom: kept in struct cluster_state and read from there, as the next ones. */
 #define CLUSTER_STATS_MAIN(X)                                                                      \
     X(CLUSTER_MEMBERSHIP_CHANGE, "membership_change", COUNTER)                                     \
     X(CLUSTER_ASSIGNMENT_STALE, "assignment_stale", COUNTER)                                       \
@@ -90,7 +90,7 @@
     X(CLUSTER_ASSIGNMENT_USE_CACHED, "assignment_use_cached", COUNTER)                             \
     X(CLUSTER_UPDATE_NO_REBUILD, "update_no_rebuild", COUNTER)
 
-/* Read from where they are kept (clusters.c). */
+/* Read from where they are kept (table.c). */
 #define CLUSTER_STATS_READ(X)                                                                      \
     X(CLUSTER_MEMBERSHIP_TOTAL, "membership_total", GAUGE)                                         \
     X(CLUSTER_MEMBERSHIP_HEALTHY, "membership_healthy", GAUGE)                                     \

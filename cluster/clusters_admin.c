@@ -101,7 +101,7 @@ bool clusters_dial_target(struct clusters *c, struct str name, struct clusters_d
         .config = cluster_config_ref(config),
         .state = cluster_state_ref(e->state),
         .how = {.peer = &h->addr,
-                .bind = config->has_bind ? &config->bind : NULL,
+                .bind = config->bind,
                 .factory = config->num_transports ? config->transports[h->transport_index] : NULL,
                 .transport_opts = config->http2 ? &h2_options : NULL,
                 .timeout_ms = config->connect_timeout_ms,

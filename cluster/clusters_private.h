@@ -2,6 +2,7 @@
  * warming) and clusters_admin.c (who asks). Main thread. */
 #pragma once
 
+#include "base/map.h"
 #include "cluster/clusters.h"
 #include "cluster/membership.h"
 

@@ -30,14 +30,13 @@ struct host_info { /* what a host is; views are copied by host_new */
     uint32_t transport_index; /* which transport_socket_match applies; see cluster.h */
 };
 
-struct outlier_host {    /* main thread, but for `reported` and `message` */
-    struct list link;    /* of those that are or were ejected lately */
+struct outlier_host { /* of hosts that are or were ejected lately; main thread */
+    struct list link;
+    struct host *host;   /* referenced */
     uint64_t ejected_ms; /* when it was ejected last */
     uint64_t jitter_ms;  /* of the present ejection */
     uint32_t count;      /* of base_ejection_time; shrinks again while it behaves */
     bool ejected;
-    _Atomic uint32_t reported; /* bit per outlier_kind: on its way to main */
-    struct message message;
 };
 
 struct host {
@@ -49,7 +48,7 @@ struct host {
     uint32_t transport_index;
     char *text;                  /* backs the views */
     struct cluster_state *state; /* whose host it is; valid on main while the host is not removed */
-    struct outlier_host outlier;
+    struct outlier_host *outlier; /* main thread; NULL: behaves */
 
     /* main thread only: the balancers look at the host set's copies */
     uint32_t weight, priority;
@@ -62,6 +61,7 @@ struct host {
     _Atomic uint32_t cx_active, rq_active, rq_pending_active;
     _Atomic uint64_t cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     _Atomic uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
+    _Atomic uint32_t outlier_reported; /* bit per outlier_kind: on its way to main */
 };
 
 /* host_new makes a host with one reference, the caller's. home NULL: freed by who lets go last. */

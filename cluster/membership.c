@@ -1,5 +1,6 @@
 #include "cluster/membership.h"
 
+#include "base/map.h"
 #include "cluster/cluster_config.h"
 #include "cluster/outlier.h"
 
@@ -17,9 +18,8 @@ static struct str key_of(const struct addr *a)
     return str_n((const char *)&a->sa, a->sa_len);
 }
 
-static void drop(void *arg)
+static void drop(struct host *h)
 {
-    struct host *h = arg;
     if (h->state && h->state->outlier)
         outlier_host_removed(h->state->outlier, h);
     atomic_store_explicit(&h->removed, true, memory_order_relaxed);
@@ -31,23 +31,18 @@ void membership_init(struct membership *m, const struct reclaim_home *home,
                      struct cluster_state *state)
 {
     *m = (struct membership){.home = home, .state = state};
-    map_init(&m->hosts, true);
     m->overprovisioning = HOST_OVERPROVISIONING;
 }
 
-static void free_order(struct membership *m)
+void membership_cleanup(struct membership *m)
 {
+    for (uint32_t i = 0; i < m->num_hosts; i++)
+        drop(m->order[i]);
     mem_free(m->order);
     mem_free(m->groups);
     m->order = NULL;
     m->groups = NULL;
     m->num_hosts = m->num_groups = 0;
-}
-
-void membership_cleanup(struct membership *m)
-{
-    map_cleanup(&m->hosts, drop);
-    free_order(m);
 }
 
 uint32_t transport_index_of(const struct cluster_config *config, const struct labels *endpoint,
@@ -85,17 +80,44 @@ static bool set_health(struct host *h, uint32_t status)
     return (flag && host_set_flag(h, flag)) || changed;
 }
 
-static struct host *find_or_make(struct membership *m, const struct host_info *info,
-                                 enum membership_change *change)
+/* The members of before, by address; few are searched, many looked up. */
+struct former {
+    struct host **hosts;
+    uint32_t num;
+    struct map map;
+};
+
+enum { FEW = 8 };
+
+static void former_init(struct former *f, struct host **hosts, uint32_t num)
 {
-    struct host *h = map_get(&m->hosts, key_of(&info->addr));
+    f->hosts = hosts;
+    f->num = num;
+    map_init(&f->map, false);
+    for (uint32_t i = 0; i < num && num > FEW; i++)
+        (void)map_put(&f->map, key_of(&hosts[i]->addr), hosts[i]);
+}
+
+static struct host *former_find(const struct former *f, const struct addr *a)
+{
+    if (f->num > FEW)
+        return map_get(&f->map, key_of(a));
+    for (uint32_t i = 0; i < f->num; i++) {
+        if (addr_eq(&f->hosts[i]->addr, a))
+            return f->hosts[i];
+    }
+    return NULL;
+}
+
+/* find_or_make returns a host with a reference for the new order. */
+static struct host *find_or_make(struct membership *m, const struct former *f,
+                                 const struct host_info *info, enum membership_change *change)
+{
+    struct host *h = former_find(f, &info->addr);
     if (h && host_is(h, info))
-        return h;
-    if (h)
-        drop(map_remove(&m->hosts, key_of(&info->addr)));
+        return host_ref(h);
     h = host_new(m->home, info);
     h->state = m->state;
-    (void)map_put(&m->hosts, key_of(&h->addr), h);
     *change = MEMBERS_OTHER;
     return h;
 }
@@ -106,8 +128,9 @@ static void changed(enum membership_change *change)
         *change = MEMBERS_CHANGED;
 }
 
-static void take_locality(struct membership *m, const struct assigned_locality *l,
-                          const struct cluster_config *config, enum membership_change *change)
+static void take_locality(struct membership *m, const struct former *f,
+                          const struct assigned_locality *l, const struct cluster_config *config,
+                          enum membership_change *change)
 {
     struct host_group *g = &m->groups[m->num_groups++];
     *g = (struct host_group){.priority = l->priority,
@@ -124,7 +147,7 @@ static void take_locality(struct membership *m, const struct assigned_locality *
             .sub_zone = l->sub_zone,
             .transport_index = transport_index_of(config, ep->labels, l->labels),
         };
-        struct host *h = find_or_make(m, &info, change);
+        struct host *h = find_or_make(m, f, &info, change);
         if (h->weight != ep->weight || h->priority != l->priority)
             changed(change);
         h->weight = ep->weight;
@@ -151,15 +174,16 @@ static bool same_groups(const struct membership *m, const struct host_group *gro
     return num_hosts == 0 || memcmp(order, m->order, num_hosts * sizeof(*order)) == 0;
 }
 
-static void drop_unmarked(struct membership *m, enum membership_change *change)
+/* let_go gives back what the former order held; who is not in the new one is removed. */
+static void let_go(const struct membership *m, const struct former *f,
+                   enum membership_change *change)
 {
-    struct str key;
-    void *h;
-    for (size_t it = 0; map_next(&m->hosts, &it, &key, &h);) {
-        if (((struct host *)h)->mark == m->mark)
+    for (uint32_t i = 0; i < f->num; i++) {
+        if (f->hosts[i]->mark == m->mark) {
+            host_unref(f->hosts[i]);
             continue;
-        (void)map_remove(&m->hosts, key);
-        drop(h);
+        }
+        drop(f->hosts[i]);
         *change = MEMBERS_OTHER;
     }
 }
@@ -184,20 +208,23 @@ enum membership_change membership_update(struct membership *m, const struct load
     struct host_group *groups = m->groups;
     struct host **order = m->order;
     uint32_t num_groups = m->num_groups, num_hosts = m->num_hosts, total = 0;
+    struct former former;
 
     for (uint32_t i = 0; la && i < la->num_localities; i++)
         total += la->localities[i].num_endpoints;
+    former_init(&former, order, num_hosts);
     m->mark++;
     m->num_groups = m->num_hosts = 0;
     m->groups = mem_alloc((la ? la->num_localities : 0) * sizeof(*m->groups));
     m->order = mem_alloc(total * sizeof(struct host *));
     for (uint32_t i = 0; la && i < la->num_localities; i++)
-        take_locality(m, &la->localities[i], config, &change);
+        take_locality(m, &former, &la->localities[i], config, &change);
     if (set_policy(m, la) || !same_groups(m, groups, order, num_groups, num_hosts))
         changed(&change);
+    let_go(m, &former, &change);
+    map_cleanup(&former.map, NULL);
     mem_free(groups);
     mem_free(order);
-    drop_unmarked(m, &change);
     if (change == MEMBERS_OTHER)
         m->generation++;
     return change;

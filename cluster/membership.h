@@ -4,13 +4,11 @@
 
 #include "cluster/load_assignment.h"
 #include "cluster/table.h"
-#include "base/map.h"
 
 struct membership {
     const struct reclaim_home *home;
     struct cluster_state *state;
-    struct map hosts;    /* address -> struct host, one reference each */
-    struct host **order; /* group by group */
+    struct host **order; /* group by group; one reference each */
     struct host_group *groups;
     uint32_t num_hosts, num_groups;
     uint32_t overprovisioning, drop_ppm;

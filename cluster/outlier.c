@@ -43,13 +43,11 @@ static void on_report(void *arg);
 
 static void report(struct host *h, enum outlier_kind kind)
 {
-    uint32_t before = atomic_fetch_or_explicit(&h->outlier.reported, 1u << kind,
-                                               memory_order_acq_rel);
+    uint32_t before = atomic_fetch_or_explicit(&h->outlier_reported, 1u << kind,
+                                               memory_order_relaxed);
     if (before || !h->reclaim.home)
         return; /* the message that is under way brings this one too */
-    host_ref(h);
-    h->outlier.message = (struct message){.deliver = on_report, .arg = h};
-    mailbox_send(h->reclaim.home->mailbox, &h->outlier.message);
+    mailbox_call(h->reclaim.home->mailbox, on_report, host_ref(h));
 }
 
 static void failed(struct host *h, _Atomic uint32_t *count, const struct outlier_config *config,
@@ -108,9 +106,9 @@ void outlier_report(const struct outlier_config *config, struct host *h, enum ho
 
 /* --- deciding, on main --- */
 
-static struct host *host_of(struct list *link)
+static struct outlier_host *at(struct list *link)
 {
-    return CONTAINER_OF(link, struct host, outlier.link);
+    return CONTAINER_OF(link, struct outlier_host, link);
 }
 
 static bool room_to_eject(const struct outlier *o)
@@ -138,7 +136,7 @@ static void eject(struct outlier *o, struct host *h, enum outlier_kind kind)
         [OUTLIER_GATEWAY] = OUTLIER_ENFORCED_GATEWAY,
         [OUTLIER_LOCAL] = OUTLIER_ENFORCED_LOCAL,
     };
-    struct outlier_host *oh = &h->outlier;
+    struct outlier_host *oh = h->outlier;
 
     if (!room_to_eject(o)) {
         count(o, OUTLIER_EJECTIONS_OVERFLOW);
@@ -150,6 +148,11 @@ static void eject(struct outlier *o, struct host *h, enum outlier_kind kind)
         return;
     count(o, OUTLIER_EJECTIONS_ENFORCED_TOTAL);
     count(o, enforced[kind]);
+    if (!oh) {
+        oh = h->outlier = NEW(struct outlier_host);
+        oh->host = host_ref(h);
+        list_push_tail(&o->hosts, &oh->link);
+    }
     oh->ejected = true;
     oh->ejected_ms = loop_now_ms(o->loop);
     oh->jitter_ms = o->config->jitter_ms ? random_below(o->config->jitter_ms + 1) : 0;
@@ -158,10 +161,6 @@ static void eject(struct outlier *o, struct host *h, enum outlier_kind kind)
         oh->count++;
     o->num_ejected++;
     show_active(o);
-    if (!list_linked(&oh->link)) {
-        list_push_tail(&o->hosts, &oh->link);
-        host_ref(h);
-    }
     if (!timer_armed(&o->sweep))
         timer_arm(&o->sweep, o->config->interval_ms);
     LOG_INFO(upstream, "outlier: host %.*s is ejected: %s", STR_ARG(h->address_text),
@@ -182,7 +181,7 @@ static void detected(struct outlier *o, struct host *h, enum outlier_kind kind)
         [OUTLIER_GATEWAY] = &h->consecutive_gateway,
         [OUTLIER_LOCAL] = &h->consecutive_local,
     };
-    if (h->outlier.ejected)
+    if (h->outlier && h->outlier->ejected)
         return;
     count(o, stats[kind]);
     if (kind == OUTLIER_5XX)
@@ -194,7 +193,7 @@ static void detected(struct outlier *o, struct host *h, enum outlier_kind kind)
 static void on_report(void *arg)
 {
     struct host *h = arg;
-    uint32_t kinds = atomic_exchange_explicit(&h->outlier.reported, 0, memory_order_acq_rel);
+    uint32_t kinds = atomic_exchange_explicit(&h->outlier_reported, 0, memory_order_relaxed);
     struct outlier *o = NULL;
 
     /* A host that has left its cluster may outlive it. */
@@ -207,16 +206,19 @@ static void on_report(void *arg)
     host_unref(h);
 }
 
-static void forget(struct outlier *o, struct host *h)
+static void forget(struct outlier_host *oh)
 {
-    list_remove(&h->outlier.link);
-    h->outlier.count = 0;
+    struct host *h = oh->host;
+    list_remove(&oh->link);
+    h->outlier = NULL;
+    mem_free(oh);
     host_unref(h);
 }
 
-static void take_back(struct outlier *o, struct host *h)
+static void take_back(struct outlier *o, struct outlier_host *oh)
 {
-    h->outlier.ejected = false;
+    struct host *h = oh->host;
+    oh->ejected = false;
     o->num_ejected--;
     host_clear_flag(h, HOST_FAILED_OUTLIER);
     /* Or the counter that was near its threshold ejects it again at its first failure. */
@@ -239,14 +241,14 @@ static void on_sweep(void *arg)
     bool changed = false;
 
     LIST_FOREACH_SAFE(it, &o->hosts) {
-        struct host *h = host_of(it);
-        if (!h->outlier.ejected) {
-            if (--h->outlier.count == 0)
-                forget(o, h);
-        } else if (is_over(o, &h->outlier)) {
-            take_back(o, h);
+        struct outlier_host *oh = at(it);
+        if (!oh->ejected) {
+            if (--oh->count == 0)
+                forget(oh);
+        } else if (is_over(o, oh)) {
+            take_back(o, oh);
             changed = true;
-            LOG_INFO(upstream, "outlier: host %.*s is back", STR_ARG(h->address_text));
+            LOG_INFO(upstream, "outlier: host %.*s is back", STR_ARG(oh->host->address_text));
         }
     }
     if (!list_empty(&o->hosts))
@@ -288,12 +290,11 @@ void outlier_free(struct outlier **op)
         return;
     *op = NULL;
     LIST_FOREACH_SAFE(it, &o->hosts) {
-        struct host *h = host_of(it);
-        if (h->outlier.ejected) {
-            take_back(o, h);
+        if (at(it)->ejected) {
+            take_back(o, at(it));
             changed = true;
         }
-        forget(o, h);
+        forget(at(it));
     }
     show_active(o);
     timer_disarm(&o->sweep);
@@ -305,13 +306,13 @@ void outlier_free(struct outlier **op)
 
 void outlier_host_removed(struct outlier *o, struct host *h)
 {
-    if (!list_linked(&h->outlier.link))
+    if (!h->outlier)
         return;
-    if (h->outlier.ejected) {
-        take_back(o, h);
+    if (h->outlier->ejected) {
+        take_back(o, h->outlier);
         show_active(o);
     }
-    forget(o, h);
+    forget(h->outlier);
 }
 
 uint32_t outlier_num_ejected(const struct outlier *o)

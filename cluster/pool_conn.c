@@ -183,7 +183,7 @@ static void connect_failed(struct pool_conn *pc, enum conn_close_reason why)
         pool_stat(p, CLUSTER_UPSTREAM_CX_CONNECT_TIMEOUT);
     else
         connect_reason(pc, reason, sizeof(reason));
-    if (pc->conn.err == EADDRNOTAVAIL && pc->cluster->config->has_bind)
+    if (pc->conn.err == EADDRNOTAVAIL && pc->cluster->config->bind)
         pool_stat(p, CLUSTER_BIND_ERRORS);
     p->num_connecting--;
     pc->state = POOL_CONN_CLOSING;
@@ -308,7 +308,7 @@ static void begin_connect(struct pool_conn *pc)
     uint32_t i = pc->host->transport_index < config->num_transports ? pc->host->transport_index : 0;
     struct conn_connect how = {
         .peer = &pc->host->addr,
-        .bind = config->has_bind ? &config->bind : NULL,
+        .bind = config->bind,
         .factory = config->num_transports ? config->transports[i] : NULL,
         .transport_opts = &pc->pool->transport,
         .timeout_ms = config->connect_timeout_ms,

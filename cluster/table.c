@@ -10,8 +10,6 @@ static void state_free(void *arg)
     stats_scope_free(&s->stats);
     stats_scope_free(&s->tls_stats);
     stats_scope_free(&s->outlier_stats);
-    mem_free((void *)(uintptr_t)s->name.p);
-    mem_free((void *)(uintptr_t)s->stat_name.p);
     mem_free(s);
 }
 
@@ -46,6 +44,12 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
         *out = 0;
     else if (idx == CLUSTER_MAX_HOST_WEIGHT)
         *out = hosts ? hosts->max_weight : 0;
+    else if (idx == CLUSTER_MEMBERSHIP_CHANGE)
+        *out = s->membership_change;
+    else if (idx == CLUSTER_UPDATE_NO_REBUILD)
+        *out = s->update_no_rebuild;
+    else if (idx == CLUSTER_ASSIGNMENT_STALE)
+        *out = s->assignment_stale;
     else
         return false;
     return true;
@@ -60,12 +64,10 @@ struct cluster_state *cluster_state_new(const struct reclaim_home *home,
         {config->stat_name, "envoy_cluster_name"},
     };
     reclaim_init(&s->reclaim, home, state_free, s);
-    s->name = str_n(mem_strndup(config->name.p, config->name.len), config->name.len);
-    s->stat_name = str_n(mem_strndup(config->stat_name.p, config->stat_name.len),
-                         config->stat_name.len);
     circuit_init(&s->circuit);
     s->stats = stats_scope_new(&cluster_stats_table, parts, ARRAY_LEN(parts));
     stats_scope_set_reader(s->stats, read_stat, s);
+    s->stat_name = s->stats->tags[0].text;
     return s;
 }
 

@@ -9,14 +9,15 @@
 /* What stays the same over updates of a cluster. Shared by the workers; freed on main. */
 struct cluster_state {
     struct reclaim reclaim;
-    struct str name, stat_name; /* owned; stat_name of the first configuration */
+    struct str stat_name; /* of the first configuration; in `stats` */
     struct circuit circuit;
     struct stats_scope *stats;
     struct stats_scope *tls_stats;     /* made by who needs them; freed with the state */
     struct stats_scope *outlier_stats; /* NULL: never had outlier detection */
     struct outlier *outlier;           /* main thread; NULL: none, or the cluster is removed */
     const struct host_set *hosts;      /* main thread: those published last, for statistics */
-    bool warming;                      /* main thread */
+    uint32_t membership_change, update_no_rebuild, assignment_stale; /* main thread, statistics */
+    bool warming;                                                    /* main thread */
     bool track_remaining[2];
 };
 

@@ -45,7 +45,7 @@ static void check(const struct cluster_config *c)
     CHECK(c->cleanup_interval_ms && c->num_transports && c->choice_count >= 2);
     CHECK((c->type == CLUSTER_EDS) == (c->eds != NULL));
     CHECK((c->type == CLUSTER_ORIGINAL_DST) == (c->lb_policy == LB_CLUSTER_PROVIDED));
-    CHECK(!c->has_bind || addr_is_ip(&c->bind));
+    CHECK(!c->bind || addr_is_ip(c->bind));
     CHECK(!c->outlier || c->outlier->max_ejection_ms >= c->outlier->base_ejection_ms);
     CHECK(c->healthy_panic_per_cent <= 100 && c->upstream_port_override <= UINT16_MAX);
 }

@@ -86,7 +86,7 @@ START_TEST(defaults)
     ck_assert(c->limits[1].has_retry_budget);
     ck_assert_ptr_null(c->outlier);
     ck_assert_int_eq(c->http, UPSTREAM_HTTP1);
-    ck_assert(!c->has_bind && !c->keepalive && !c->locality_weighted);
+    ck_assert(!c->bind && !c->keepalive && !c->locality_weighted);
     ck_assert_uint_eq(errs.num_warnings, 0);
     cluster_config_unref(c);
 }
@@ -121,7 +121,7 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->buffer_limit, 1000);
     ck_assert_uint_eq(c->healthy_panic_per_cent, 0);
     ck_assert(c->locality_weighted && c->close_on_host_set_change && c->close_on_health_failure);
-    ck_assert(c->has_bind && addr_is_loopback(&c->bind) && addr_port(&c->bind) == 0);
+    ck_assert(c->bind && addr_is_loopback(c->bind) && addr_port(c->bind) == 0);
     ck_assert(c->keepalive);
     ck_assert_uint_eq(c->keepalive_time_s, 300);
     ck_assert_uint_eq(c->keepalive_interval_s, 0);
