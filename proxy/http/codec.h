@@ -60,8 +60,8 @@ struct codec_stream_ops {
 
 /* When it is over: on the server side the exchange ends when the user has sent its end (what is
  * left of the request is dropped, the connection then closes) or reset it. On the client side it
- * ends with the response's end (if the request is not sent to its end by then, the user must reset)
- * or a reset. */
+ * ends with the response's end (if the request was not sent to its end when that event came, the
+ * user must reset, whatever it sends yet) or a reset. */
 struct codec_stream {
     const struct codec_stream_ops *ops;
     const struct codec_events *events;

@@ -97,15 +97,20 @@ static void refuse(struct h1_client *c, const struct h1_error *err)
     fail(c, large ? RESET_HEADERS_TOO_LARGE : RESET_PROTOCOL_ERROR, err->detail);
 }
 
-/* The user was given the last of the response. */
+/* The last of the response is about to be given. Who has not sent all of the request by now has to
+ * reset, even if it sends the rest from within the event. True: all was sent. */
+static bool response_ends(struct h1_client *c)
+{
+    if (!c->sent_end)
+        c->state = CLIENT_RECEIVED;
+    return c->sent_end;
+}
+
+/* The event has returned. */
 static void response_ended(struct h1_client *c)
 {
     if (!c->exchange)
         return;
-    if (!c->sent_end) {
-        c->state = CLIENT_RECEIVED;
-        return;
-    }
     bool reusable = c->message.keep_alive && !c->last && !c->conn->eof && c->conn->in.len == 0 &&
                     c->conn->out.len == 0;
     release(c, reusable);
@@ -154,17 +159,19 @@ static bool read_head(struct h1_client *c)
     bool end = c->message.body == H1_BODY_NONE;
     c->state = CLIENT_BODY;
     c->chunks = (struct h1_chunks){0};
+    bool over = end && response_ends(c);
     c->cs.events->on_headers(c->cs.user, h, end);
-    if (end)
+    if (over)
         response_ended(c);
     return true;
 }
 
 static void give_data(struct h1_client *c, struct buffer *b, bool end)
 {
+    bool over = end && response_ends(c);
     c->cs.events->on_data(c->cs.user, b, end);
     buffer_drain(b, b->len);
-    if (end)
+    if (over)
         response_ended(c);
 }
 
@@ -209,8 +216,10 @@ static void read_trailers(struct h1_client *c)
         give_data(c, &c->body, false);
     if (!c->exchange)
         return;
+    bool over = response_ends(c);
     c->cs.events->on_trailers(c->cs.user, h);
-    response_ended(c);
+    if (over)
+        response_ended(c);
 }
 
 static void read_chunks(struct h1_client *c)
