@@ -192,7 +192,7 @@ unit: $(UNIT_RUN) ## unit tests in this MODE; UNIT=part-of-a-path chooses
 asan: ## unit tests under ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory MODE=asan unit
 # gRPC and BoringSSL are not instrumented: only what does not run them is worth a TSan run.
-TSAN_UNIT := unit/base/ unit/cluster/ unit/proxy/worker unit/proxy/server
+TSAN_UNIT := unit/base/ unit/cluster/ unit/proxy/worker unit/proxy/server unit/proxy/observe/log_
 tsan: ## unit tests of threads, mailboxes, shared counters under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory MODE=tsan UNIT="$(or $(UNIT),$(TSAN_UNIT))" unit
 e2e: ## end-to-end tests against the ASan binary; E2E='-k name' chooses

@@ -58,16 +58,15 @@ void format_out_raw(struct format_out *o, struct str s)
     append(o, s.p, s.len);
 }
 
-/* What JSON asks to be escaped (RFC 8259 section 7), and no more, as in Envoy. */
-static bool is_plain(unsigned char c)
+static void escape_number(struct format_out *o, unsigned char c)
 {
-    return c >= 0x20 && c != '"' && c != '\\';
+    static const char hex[] = "0123456789abcdef";
+    char u[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    append(o, u, sizeof(u));
 }
 
 static void escape_byte(struct format_out *o, unsigned char c)
 {
-    static const char hex[] = "0123456789abcdef";
-    char u[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
     switch (c) {
     case '"':
         append(o, "\\\"", 2);
@@ -91,19 +90,25 @@ static void escape_byte(struct format_out *o, unsigned char c)
         append(o, "\\t", 2);
         return;
     }
-    append(o, u, sizeof(u));
+    escape_number(o, c);
 }
 
+/* RFC 8259 section 7 asks for no more escapes than these. What is not UTF-8 has all that is not
+ * printable ASCII as numbers. */
 static void append_escaped(struct format_out *o, struct str s)
 {
     bool utf8 = utf8_ok(s);
     size_t from = 0;
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.p[i];
-        if (is_plain(c) && (utf8 || c < 0x80))
+        bool special = c < 0x20 || c == '"' || c == '\\';
+        if (!special && (utf8 || c < 0x7f))
             continue;
         append(o, s.p + from, i - from);
-        escape_byte(o, c);
+        if (utf8)
+            escape_byte(o, c);
+        else
+            escape_number(o, c);
         from = i + 1;
     }
     append(o, s.p + from, s.len - from);

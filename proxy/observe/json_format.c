@@ -84,21 +84,17 @@ static struct node *compile_string(struct compiler *c, struct str s)
     return n;
 }
 
-/* A whole number is one; another is written as a string, as Envoy does. */
+/* In the digits Envoy writes: whole numbers in full, up to 21 of them. */
 static struct node *compile_number(struct compiler *c, double d)
 {
     struct json_writer w;
-    bool whole = fabs(d) < 9007199254740992.0 && d == trunc(d);
+    if (fabs(d) < 1e21 && d == trunc(d))
+        return compile_text(c, arena_printf(c->a, "%.0f", d));
     json_writer_init(&w, false);
-    if (whole)
-        json_put_i64(&w, (int64_t)d);
-    else
-        json_put_double(&w, d);
-    struct str text = json_writer_text(&w);
-    bool quote = !whole && text.p[0] != '"';
-    struct str copy = quote ? arena_printf(c->a, "\"%.*s\"", STR_ARG(text)) : arena_str(c->a, text);
+    json_put_double(&w, d);
+    struct str text = arena_str(c->a, json_writer_text(&w));
     json_writer_cleanup(&w);
-    return compile_text(c, copy);
+    return compile_text(c, text);
 }
 
 static int by_name(const void *a, const void *b)
