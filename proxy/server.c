@@ -107,9 +107,7 @@ void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, 
     LOG_INFO(main, "draining %s listeners", inbound_only ? "inbound" : "all");
     if (!inbound_only)
         server_each_worker(s, begin_drain, NULL, s);
-    listeners_drain(s->listeners, inbound_only, graceful, ms);
-    if (graceful && !skip_exit)
-        timer_arm(&s->drain_timer, ms);
+    listeners_drain(s->listeners, inbound_only, graceful || skip_exit, skip_exit ? UINT32_MAX : ms);
 }
 
 static uint64_t load(const _Atomic uint64_t *p)

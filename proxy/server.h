@@ -56,7 +56,9 @@ int server_validate(const struct options *o);
 /* server_check_ready looks whether the first configuration is in force: state LIVE from then on. */
 void server_check_ready(struct server *s);
 
-/* server_drain_listeners: POST /drain_listeners. `skip_exit`: never ends the process. */
+/* server_drain_listeners: POST /drain_listeners: connections are asked to end and listeners stop
+ * accepting, at once or (graceful) when the drain time is over. `skip_exit`: they never do. The
+ * process goes on in any case, as Envoy's. */
 void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, bool skip_exit);
 
 /* server_shutdown: SIGTERM, /quitquitquit: drains for the drain time while requests are under way,

@@ -51,10 +51,10 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
         *out = 0;
         return true;
     case SERVER_LIVE_GAUGE:
-        *out = s->state == SERVER_LIVE;
+        *out = s->state == SERVER_LIVE && !s->health_failed;
         return true;
     case SERVER_STATE:
-        *out = s->state;
+        *out = s->state == SERVER_LIVE && s->health_failed ? SERVER_DRAINING : s->state;
         return true;
     case SERVER_MEMORY_ALLOCATED:
         mi = mallinfo2();
