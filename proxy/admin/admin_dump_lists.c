@@ -104,7 +104,8 @@ void admin_dump_bootstrap(struct admin_dump *d)
 
 struct str admin_dump_cluster_version(const struct admin_dump *d)
 {
-    return d->server->xds ? xds_version(d->server->xds, &clusters_resource_ops) : STR_NULL;
+    const struct server *s = d->server;
+    return s->clusters ? xds_version(s->xds, &clusters_resource_ops) : STR_NULL;
 }
 
 static void on_static_cluster(void *arg, const struct xds_resource_info *r)
@@ -186,7 +187,8 @@ void admin_dump_warming_clusters(struct admin_dump *d)
 
 struct str admin_dump_listener_version(const struct admin_dump *d)
 {
-    return d->server->xds ? xds_version(d->server->xds, &listener_resource) : STR_NULL;
+    const struct server *s = d->server;
+    return s->listeners ? xds_version(s->xds, &listener_resource) : STR_NULL;
 }
 
 static void on_static_listener(void *arg, const struct xds_resource_info *r)

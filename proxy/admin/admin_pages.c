@@ -13,7 +13,7 @@ static const struct admin_param_help config_dump_params[] = {
 static const struct admin_param_help drain_params[] = {
     {"graceful", "go on accepting for the drain time while connections are asked to end"},
     {"inboundonly", "only listeners whose traffic_direction is INBOUND"},
-    {"skip_exit", "do not end the process when the drain time is over"},
+    {"skip_exit", "go on accepting for ever; only connections are asked to end"},
     {NULL, NULL}};
 static const struct admin_param_help listeners_params[] = {{"format", "text or json"},
                                                            {NULL, NULL}};

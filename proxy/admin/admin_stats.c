@@ -49,7 +49,7 @@ static void put_text(struct stats_job *j, struct str s)
 static void put_histogram(struct stats_job *j, const struct stats_view *v)
 {
     struct arena *a = &j->scratch;
-    switch (j->buckets) {
+    switch (v->histogram ? j->buckets : ADMIN_BUCKETS_SUMMARY) {
     case ADMIN_BUCKETS_SUMMARY:
         buffer_add_str(j->out, STR(": "));
         buffer_add_str(j->out, stats_text_quantiles(v->histogram, a));

@@ -55,12 +55,13 @@ static void put_quantiles(struct json_writer *w, const struct stats_merged *m)
 static void put_buckets(struct json_writer *w, const struct stats_view *v, bool disjoint)
 {
     size_t num;
+    const struct stats_merged *m = v->histogram;
     const double *bounds = stats_bounds(v->name, &num);
     uint64_t before_interval = 0, before_cumulative = 0;
     json_open(w, '[');
-    for (size_t i = 0; v->histogram && i < num; i++) {
-        uint64_t interval = histogram_below(&v->histogram->interval, bounds[i]);
-        uint64_t cumulative = histogram_below(&v->histogram->cumulative, bounds[i]);
+    for (size_t i = 0; i < num; i++) {
+        uint64_t interval = m ? histogram_below(&m->interval, bounds[i]) : 0;
+        uint64_t cumulative = m ? histogram_below(&m->cumulative, bounds[i]) : 0;
         json_open(w, '{');
         put_number(w, "upper_bound", bounds[i]);
         json_key(w, STR("interval"));
