@@ -155,11 +155,21 @@ static bool add_secrets(struct server *s, struct errors *e)
     return errors_ok(e);
 }
 
+/* A resource is easier found by its name than by its number. */
+static size_t push_named(struct errors *e, const char *list, size_t i, const char *name)
+{
+    size_t mark = errors_push_index(e, list, i);
+    if (name[0])
+        (void)errors_push_key(e, "", str_of(name));
+    return mark;
+}
+
 static bool add_clusters(struct server *s, struct str ads_cluster, struct errors *e)
 {
     const Bootstrap *m = s->bootstrap->msg;
     for (size_t i = 0; m->static_resources && i < m->static_resources->n_clusters; i++) {
-        size_t mark = errors_push_index(e, "static_resources.clusters", i);
+        const Envoy__Config__Cluster__V3__Cluster *c = m->static_resources->clusters[i];
+        size_t mark = push_named(e, "static_resources.clusters", i, c->name);
         struct str bytes = pb_pack(&m->static_resources->clusters[i]->base, &s->bootstrap->arena);
         (void)!clusters_add_static(s->clusters, bytes, e);
         errors_pop(e, mark);
@@ -172,7 +182,7 @@ static bool add_listeners(struct server *s, struct errors *e)
     const Bootstrap *m = s->bootstrap->msg;
     for (size_t i = 0; m->static_resources && i < m->static_resources->n_listeners; i++) {
         const Envoy__Config__Listener__V3__Listener *l = m->static_resources->listeners[i];
-        size_t mark = errors_push_index(e, "static_resources.listeners", i);
+        size_t mark = push_named(e, "static_resources.listeners", i, l->name);
         struct str bytes = pb_pack(&l->base, &s->bootstrap->arena);
         if (s->env->validate)
             listener_unref(listener_compile(s, s->env, l, e));
@@ -358,9 +368,9 @@ void server_free(struct server *s)
         listeners_free(&s->listeners);
     if (s->routes)
         route_slots_free(&s->routes);
+    xds_stream_close_all();
     if (s->clusters)
         clusters_free(&s->clusters);
-    xds_stream_close_all();
     if (s->loop) {
         for (int i = 0; i < 100 && loop_run_once(s->loop, false); i++)
             continue;

@@ -146,6 +146,10 @@ int xds_stream_dial(void *arg, struct str cluster, char *why, size_t why_len)
 {
     struct server *server = arg;
     int fds[2];
+    if (!server->clusters) { /* the end has begun */
+        snprintf(why, why_len, "shutting down");
+        return -1;
+    }
     struct xds_stream *s = NEW(struct xds_stream);
     s->clusters = server->clusters;
     if (!clusters_dial_target(server->clusters, cluster, &s->dial, why, why_len)) {

@@ -407,6 +407,7 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
     s->down = NULL;
     hcm_count(s->hc, HCM_RQ_RX_RESET);
     if (why == RESET_PROTOCOL_ERROR || why == RESET_OVERFLOW) {
+        hcm_count(s->hc, HCM_CX_PROTOCOL_ERROR);
         s->info.flags |= FLAG(DOWNSTREAM_PROTOCOL_ERROR);
         s->info.code_details = detail;
         if (!s->response_started)

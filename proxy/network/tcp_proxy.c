@@ -355,12 +355,9 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result r, struct 
         connect_upstream(t);
         return;
     } else {
-        t->info.flags |= FLAG(UPSTREAM_CONNECTION_FAILURE);
-        if (t->config->connect_attempts > 1) {
-            t->info.flags |= FLAG(UPSTREAM_RETRY_LIMIT_EXCEEDED);
-            stats_inc(t->cluster->stats, t->d->worker->index,
-                      CLUSTER_UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
-        }
+        t->info.flags |= FLAG(UPSTREAM_CONNECTION_FAILURE) | FLAG(UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        stats_inc(t->cluster->stats, t->d->worker->index,
+                  CLUSTER_UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
     }
     close_down(t);
 }

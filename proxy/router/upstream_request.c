@@ -110,6 +110,7 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
     case RESET_OVERFLOW:
     case RESET_HEADERS_TOO_LARGE:
         f = TRY_PROTOCOL_ERROR;
+        count(u, CLUSTER_UPSTREAM_CX_PROTOCOL_ERROR);
         break;
     case RESET_REFUSED:
         f = TRY_REFUSED;
