@@ -153,7 +153,6 @@ static void finish(struct tcp_conn *t)
     t->info.bytes_sent = d->conn.bytes_written;
     stats_add(t->config->stats, thread, TCP_CX_RX, d->conn.bytes_read);
     stats_add(t->config->stats, thread, TCP_CX_TX, d->conn.bytes_written);
-    t->info.upstream_tls = NULL;
     for (size_t i = 0; i < t->config->num_logs; i++)
         access_log_write(t->config->logs[i], &t->info);
     host_unref(t->host);
@@ -295,7 +294,6 @@ static void up_closed(void *owner, struct conn *c, enum conn_close_reason why)
     t->up = NULL;
     t->info.upstream_wire_bytes_received = c->bytes_read;
     t->info.upstream_wire_bytes_sent = c->bytes_written;
-    t->info.upstream_tls = NULL;
     bool reset = why == CONN_CLOSED_RESET || why == CONN_CLOSED_TLS;
     if (reset && !t->down_closed)
         t->info.flags |= FLAG(UPSTREAM_CONNECTION_TERMINATION);
@@ -327,12 +325,10 @@ static const struct conn_ops up_ops = {connected, up_read, up_below, up_above, u
 static void describe(struct tcp_conn *t)
 {
     struct stream_info *si = &t->info;
-    const struct tls_peer *tls = conn_peer(&t->up->conn);
     si->upstream_local = t->up->conn.local;
-    si->upstream_tls = tls;
+    si->upstream_remote = t->host->addr;
     si->upstream_first_tx_us = loop_now_us(t->d->worker->loop);
-    if (tls && tls->num_uri_sans)
-        si->upstream_uri_san = arena_str(t->d->arena, tls->uri_sans[0]);
+    stream_info_set_upstream_tls(si, conn_peer(&t->up->conn), t->d->arena);
 }
 
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result r, struct str detail)
@@ -377,7 +373,6 @@ static void connect_upstream(struct tcp_conn *t)
     t->attempts++;
     t->info.attempts = t->attempts;
     t->info.upstream_host = arena_str(t->d->arena, h->address_text);
-    t->info.upstream_remote = h->addr;
     t->slot = (struct pool_request){0};
     pool_acquire(t->cluster, h, &pool_protocol_tcp, NULL, PRIORITY_DEFAULT, &t->slot, on_slot, t);
 }

@@ -1,7 +1,7 @@
 #include "proxy/observe/format_ops.h"
 
+#include "base/hash.h"
 #include "base/random.h"
-#include "base/timefmt.h"
 #include "proxy/observe/format.h"
 #include "proxy/observe/format_grpc.h"
 #include "proxy/observe/format_http.h"
@@ -542,6 +542,28 @@ static bool put_unique_id(op_ref op, info_ref si, struct format_out *o)
     return true;
 }
 
+/* What has no request id has a number of its own all the same: a UUID (RFC 9562, version 4) out of
+ * what tells this stream from others, the same for every log it is in. */
+static bool put_stream_id(op_ref op, info_ref si, struct format_out *o)
+{
+    static const char hex[] = "0123456789abcdef";
+    char id[UUID_LEN];
+    if (si->request_id.len)
+        return put_text(o, si->request_id);
+    uint64_t seed[] = {conn_of(si)->id, si->start_wall_us, si->start_us, (uintptr_t)si};
+    uint64_t high = hash_bytes(seed, sizeof(seed)), low = hash_mix(high + 1);
+    high = (high & ~0xf000ULL) | 0x4000;
+    low = (low & ~(3ULL << 62)) | 1ULL << 63;
+    for (size_t i = 0, digit = 0; i < UUID_LEN; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        uint64_t word = digit < 16 ? high : low;
+        id[i] = dash ? '-' : hex[word >> (60 - digit % 16 * 4) & 15];
+        digit += !dash;
+    }
+    format_out_put(o, str_n(id, sizeof(id)));
+    return true;
+}
+
 /* --- the table ---------------------------------------------------------------------------------
  */
 
@@ -594,7 +616,7 @@ static const struct format_op_def defs[] = {
     {"PACKETS_RETRANSMITTED", NONE, NULL, NULL, get_zero, 0},
     {"ROUTE_NAME", NONE, NULL, put_info, NULL, INFO(route_name)},
     {"VIRTUAL_CLUSTER_NAME", NONE, NULL, put_nothing, NULL, 0},
-    {"STREAM_ID", NONE, NULL, put_info, NULL, INFO(request_id)},
+    {"STREAM_ID", NONE, NULL, put_stream_id, NULL, 0},
     {"TRACE_ID", NONE, NULL, put_nothing, NULL, 0},
     {"SPAN_ID", NONE, NULL, put_nothing, NULL, 0},
     {"UNIQUE_ID", NONE, NULL, put_unique_id, NULL, 0},
@@ -624,7 +646,6 @@ static const struct format_op_def defs[] = {
     {"UPSTREAM_SERVER_NAME", NONE, NULL, put_up_tls, NULL, PEER(sni)},
     {"UPSTREAM_PEER_SUBJECT", NONE, NULL, put_up_tls, NULL, PEER(subject)},
     {"UPSTREAM_PEER_ISSUER", NONE, NULL, put_up_tls, NULL, PEER(issuer)},
-    {"UPSTREAM_PEER_CERT", NONE, NULL, put_up_tls, NULL, PEER(cert_pem_urlencoded)},
     {"UPSTREAM_PEER_URI_SAN", NONE, NULL, put_up_peer_uri_sans, NULL, 0},
     {"UPSTREAM_PEER_DNS_SAN", NONE, NULL, put_up_peer_dns_sans, NULL, 0},
     {"UPSTREAM_LOCAL_URI_SAN", NONE, NULL, put_up_local_uri_sans, NULL, 0},
@@ -725,6 +746,7 @@ static const char *const unsupported[] = {
     "UPSTREAM_LOCAL_DNS_SAN",
     "UPSTREAM_LOCAL_IP_SAN",
     "UPSTREAM_METADATA",
+    "UPSTREAM_PEER_CERT",
     "UPSTREAM_PEER_CERT_V_END",
     "UPSTREAM_PEER_CERT_V_START",
     "UPSTREAM_PEER_IP_SAN",

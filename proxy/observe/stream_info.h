@@ -92,9 +92,9 @@ struct stream_info {
     struct str upstream_hostname; /* the endpoint's hostname; empty: it has none */
     struct addr upstream_local;
     struct addr upstream_remote;
-    struct str upstream_failure; /* transport failure reason */
-    const struct tls_peer *upstream_tls;
-    struct str upstream_uri_san;  /* copy of the peer's first URI SAN; the connection may be gone */
+    struct str upstream_failure;         /* transport failure reason */
+    const struct tls_peer *upstream_tls; /* a copy: the connection may be gone (see below) */
+    struct str upstream_uri_san;  /* the peer's first URI SAN, in case that is all there is */
     uint64_t upstream_connect_us; /* pool: time to connect, when this request waited for it */
     unsigned attempts;
     struct str request_id;
@@ -102,3 +102,8 @@ struct stream_info {
     const struct headers *request, *response, *response_trailers; /* may be NULL */
     struct str original_path;
 };
+
+/* stream_info_set_upstream_tls copies what the log says of the upstream's TLS session into arena a
+ * (not the certificate itself), so that it outlives the connection; NULL: plaintext. */
+void stream_info_set_upstream_tls(struct stream_info *si, const struct tls_peer *tls,
+                                  struct arena *a);

@@ -23,11 +23,9 @@ static void count(struct upstream_request *u, uint32_t stat)
 /* The exchange is over; the connection belongs to the codec and the pool again. */
 static void let_go(struct upstream_request *u)
 {
-    struct stream_info *si = &u->router->stream->info;
     u->over = true;
     u->cs = NULL;
     u->pc = NULL;
-    si->upstream_tls = NULL;
     timer_disarm(&u->per_try);
     timer_disarm(&u->per_try_idle);
 }
@@ -187,14 +185,11 @@ static void describe(struct upstream_request *u)
 {
     struct stream *s = u->router->stream;
     struct stream_info *si = &s->info;
-    const struct tls_peer *tls = conn_peer(&u->pc->conn);
     si->upstream_local = u->pc->conn.local;
+    si->upstream_remote = u->host->addr;
     si->upstream_protocol = PROTOCOL_HTTP11;
     si->upstream_first_tx_us = now_us(u);
-    si->upstream_tls = tls;
-    si->upstream_uri_san = STR_NULL;
-    if (tls && tls->num_uri_sans)
-        si->upstream_uri_san = arena_str(s->arena, tls->uri_sans[0]);
+    stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
 }
 
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, struct str detail)
@@ -224,6 +219,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
     bool end = s->request_end && r->body.len == 0 && !trailers;
     u->sent_end = end;
+    if (end)
+        s->info.upstream_last_tx_us = now_us(u);
     u->cs->ops->headers(u->cs, s->request, end);
     if (!u->over && !end)
         router_on_writable(r);
@@ -241,7 +238,6 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     timer_init(&u->per_try, s->worker->loop, on_per_try, u);
     timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
-    s->info.upstream_remote = h->addr;
     pool_acquire(r->cluster, h, &h1_client_protocol, NULL, s->route->priority, &u->slot, on_slot,
                  u);
     return u;
