@@ -120,7 +120,6 @@ static void advance(void *arg)
     if (c->phase != CLUSTERS_SECONDARY || !c->cds_settled || c->num_first > 0)
         return;
     c->phase = CLUSTERS_READY;
-    clusters_counted(c);
     if (list_linked(&c->publish_task.link)) { /* listeners come after what they refer to */
         task_cancel(&c->publish_task);
         publish(c);
@@ -130,26 +129,10 @@ static void advance(void *arg)
         c->initialized(c->initialized_arg);
 }
 
-/* The acknowledgement of a response of clusters waits until they are warm, so that a control plane
- * that waits for it sends routes to clusters that can be used. Not at start-up, when all come at
- * once. */
-static void hold_cds(struct clusters *c)
-{
-    bool hold = c->phase == CLUSTERS_READY && c->num_warming > 0;
-    if (hold == c->paused)
-        return;
-    c->paused = hold;
-    if (hold)
-        xds_pause(c->xds, &clusters_resource_ops);
-    else
-        xds_resume(c->xds, &clusters_resource_ops);
-}
-
 void clusters_counted(struct clusters *c)
 {
     gauge(c, CLUSTERS_ACTIVE, c->num_active);
     gauge(c, CLUSTERS_WARMING, c->num_warming);
-    hold_cds(c);
     if (c->phase == CLUSTERS_PRIMARY || c->phase == CLUSTERS_SECONDARY)
         loop_post(c->loop, &c->init_task);
 }
@@ -289,10 +272,14 @@ const struct resource_ops clusters_endpoint_ops = {
 
 bool clusters_add_static(struct clusters *c, struct str bytes, struct errors *e)
 {
+    struct str name;
+    size_t mark = cluster_name_of(bytes, &name) ? errors_push_key(e, NULL, name) : e->path_len;
     bool ok;
+
     c->compiling_static = true;
     ok = xds_static(c->xds, &clusters_resource_ops, bytes, e);
     c->compiling_static = false;
+    errors_pop(e, mark);
     return ok;
 }
 

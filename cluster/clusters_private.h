@@ -66,7 +66,7 @@ struct clusters {
     bool own_changed;
 
     enum clusters_phase phase;
-    bool compiling_static, paused, cds_wanted, cds_settled;
+    bool compiling_static, cds_wanted, cds_settled;
     struct xds_source cds; /* its text is in the arena */
     struct arena arena;
     uint32_t num_active, num_warming;
@@ -95,6 +95,6 @@ void entry_build(struct cluster_entry *e);
 /* clusters_dirty has e published at the end of this iteration. */
 void clusters_dirty(struct cluster_entry *e);
 
-/* clusters_counted shows the numbers of active and warming clusters, holds CDS back or lets it go
- * on, and goes on with initialization. */
+/* clusters_counted shows the numbers of active and warming clusters and goes on with
+ * initialization. */
 void clusters_counted(struct clusters *c);
