@@ -65,6 +65,13 @@ void router_on_writable(struct router *r)
     resume_request(r);
 }
 
+static void copy(struct buffer *to, const struct buffer *from)
+{
+    char bytes[4096];
+    for (size_t off = 0, n; (n = buffer_copy_out(from, off, bytes, sizeof(bytes))) > 0; off += n)
+        buffer_add(to, bytes, n);
+}
+
 void router_data(struct router *r, struct buffer *b)
 {
     if (!r->cluster) {
@@ -76,10 +83,7 @@ void router_data(struct router *r, struct buffer *b)
             count(r, CLUSTER_RETRY_OR_SHADOW_ABANDONED);
             abandon_replay(r);
         } else {
-            char bytes[4096];
-            for (size_t off = 0, n; (n = buffer_copy_out(b, off, bytes, sizeof(bytes))) > 0;
-                 off += n)
-                buffer_add(&r->replay, bytes, n);
+            copy(&r->replay, b);
         }
     }
     buffer_move(&r->body, b, b->len);
@@ -113,6 +117,14 @@ static void on_backoff(void *arg)
     start_try(arg);
 }
 
+/* The whole body so far once more. Now, not when the next try starts: what comes meanwhile is added
+ * to it, also if it becomes too much to be kept for yet another try. */
+static void rewind_body(struct router *r)
+{
+    buffer_cleanup(&r->body);
+    copy(&r->body, &r->replay);
+}
+
 /* Starts another try after a pause, if one is left and the breaker allows it; says so in the flags
  * if not. */
 static bool try_again(struct router *r)
@@ -134,6 +146,7 @@ static bool try_again(struct router *r)
     r->retry_held = true;
     r->retries_left--;
     upstream_request_drop(&r->up);
+    rewind_body(r);
     count(r, CLUSTER_UPSTREAM_RQ_RETRY);
     count(r, CLUSTER_UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL);
     /* Fully jittered exponential back-off: 0 to base * (2^n - 1), at most the maximum. */
@@ -174,13 +187,6 @@ static void start_try(struct router *r)
     if (r->num_tried < ROUTER_MAX_TRIED)
         r->tried[r->num_tried++] = host_ref(h);
     set_attempt_count(r);
-    if (r->tries > 1) { /* the whole body once more */
-        buffer_cleanup(&r->body);
-        char bytes[4096];
-        for (size_t off = 0, n; (n = buffer_copy_out(&r->replay, off, bytes, sizeof(bytes))) > 0;
-             off += n)
-            buffer_add(&r->body, bytes, n);
-    }
     r->up = upstream_request_new(r, h);
     if (s->down_above)
         upstream_request_pause(r->up);

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from controlplane import mesh
-from harness.http1 import ask
+from harness.http1 import Client, ask
 from harness.proxy import cluster, http_listener, static
 from harness.upstream import response
 
@@ -79,6 +79,26 @@ def test_connect_failure_is_retried(start, serve):
     for _ in range(10):
         assert ask(proxy.port()).status == 200
     assert proxy.stat("cluster.up.upstream_cx_connect_fail") > 0
+
+
+def test_body_that_outgrows_the_buffer_while_a_retry_waits(start, serve):
+    """It was sent empty once: what had come before the retry was dropped with the kept copy."""
+    good = serve()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()
+    proxy = one_route(start, [good, nobody], retry_policy={
+        "retry_on": "connect-failure", "num_retries": 3,
+        "retry_back_off": {"base_interval": "0.3s", "max_interval": "0.3s"}})
+    body = b"b" * 100000
+    for _ in range(6):
+        with Client(proxy.port()) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" +
+                        body[:1000])
+            time.sleep(0.05)
+            client.send(body[1000:])
+            assert client.response().status in (200, 503)
+    assert proxy.stat("cluster.up.upstream_rq_retry") > 0
+    assert [r.body for r in good.requests if r.body != body] == []
 
 
 def test_nobody_listens_is_503_uf(start):
