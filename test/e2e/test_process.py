@@ -41,7 +41,7 @@ def test_validate_accepts_a_good_bootstrap(binary, tmp_path):
 
 @pytest.mark.parametrize("kind,words", [
     ("syntax", ""), ("unknown-field", "no_such_field"), ("unknown-type", "NoSuchType"),
-    ("wrong-type", "connect_timeout"), ("bad-value", "lb_policy"), ("missing", "up")])
+    ("wrong-type", "connect_timeout"), ("bad-value", "lb_policy"), ("missing", "eds_config")])
 def test_wrong_bootstrap_is_refused(binary, tmp_path, kind, words):
     bootstrap = static([http_listener([mesh.route("up")])], [cluster("up", ("127.0.0.1", 9))])
     target = bootstrap["static_resources"]["clusters"][0]
