@@ -2,6 +2,7 @@
  * thread. */
 #pragma once
 
+#include "base/addr.h"
 #include "base/errors.h"
 #include "base/loop.h"
 #include "base/mailbox.h"
@@ -25,6 +26,7 @@ struct server {
     bool workers_started;
     bool health_failed; /* /healthcheck/fail */
     uint64_t start_wall_us, start_ms;
+    struct addr local_ip; /* the machine's, ADDR_NONE if it has none but loopback */
     struct bootstrap *bootstrap;
     struct xds *xds;
     struct tls_secrets *tls;

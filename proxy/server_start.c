@@ -22,6 +22,7 @@
 #include "xds/xds.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -315,8 +316,28 @@ static void make_owners(struct server *s, bool validate)
     s->listeners = listeners_new(s, s->env);
 }
 
+/* The first address of the wanted family that is not loopback. */
+static void find_local_ip(struct server *s)
+{
+    struct ifaddrs *all;
+    sa_family_t family = s->options->local_v6 ? AF_INET6 : AF_INET;
+    socklen_t len = s->options->local_v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (getifaddrs(&all) != 0)
+        return;
+    for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+        struct addr a;
+        if (i->ifa_addr && i->ifa_addr->sa_family == family &&
+            addr_from_sockaddr(&a, i->ifa_addr, len) && !addr_is_loopback(&a)) {
+            s->local_ip = a;
+            break;
+        }
+    }
+    freeifaddrs(all);
+}
+
 static void make_loop(struct server *s)
 {
+    find_local_ip(s);
     s->loop = loop_new(false);
     s->start_wall_us = loop_wall_us(s->loop);
     s->start_ms = loop_now_ms(s->loop);
@@ -360,12 +381,12 @@ static bool build(struct server *s, bool validate, struct errors *e)
 
 void server_free(struct server *s)
 {
-    if (s->loop) {
-        for (int i = 0; i < 100 && loop_run_once(s->loop, false); i++)
-            continue; /* what the workers have sent to be freed here */
-    }
     if (s->listeners)
         listeners_free(&s->listeners);
+    if (s->loop) {
+        for (int i = 0; i < 100 && loop_run_once(s->loop, false); i++)
+            continue; /* what the workers have sent to be freed here; the listeners themselves */
+    }
     if (s->routes)
         route_slots_free(&s->routes);
     xds_stream_close_all();

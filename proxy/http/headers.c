@@ -249,3 +249,11 @@ void headers_copy(struct headers *to, const struct headers *from, struct arena *
     to->minor = from->minor;
     to->bytes = from->bytes;
 }
+
+bool headers_is_grpc(const struct headers *h)
+{
+    const struct header *f = headers_known(h, HDR_CONTENT_TYPE);
+    if (!f || !str_starts(f->value, STR("application/grpc")))
+        return false;
+    return f->value.len == 16 || f->value.p[16] == '+';
+}

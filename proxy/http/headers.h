@@ -118,6 +118,9 @@ struct header *headers_next(const struct headers *h, const struct header *f);
 bool headers_value(const struct headers *h, struct str lower_name, struct arena *a,
                    struct str *out);
 
+/* headers_is_grpc says whether the content-type is gRPC's. */
+bool headers_is_grpc(const struct headers *h);
+
 /* headers_remove_known and headers_remove drop all fields of a name; true if there was one. */
 bool headers_remove_known(struct headers *h, enum header_id id);
 bool headers_remove(struct headers *h, struct str lower_name);

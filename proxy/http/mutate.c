@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "proxy/http/path.h"
 #include "proxy/http/stream.h"
+#include "proxy/server.h"
 #include "proxy/worker.h"
 
 /* --- host --- */
@@ -41,9 +42,8 @@ static void strip_host(struct stream *s)
 /* --- addresses --- */
 
 /* The address `hops` entries from the right end of X-Forwarded-For. */
-static bool xff_address(struct str xff, uint32_t hops, struct addr *out, bool *single)
+static bool xff_address(struct str xff, uint32_t hops, struct addr *out)
 {
-    *single = str_chr(xff, ',') < 0;
     for (uint32_t skip = 0;; skip++) {
         ptrdiff_t comma = -1;
         for (size_t i = xff.len; i > 0; i--) {
@@ -61,88 +61,129 @@ static bool xff_address(struct str xff, uint32_t hops, struct addr *out, bool *s
     }
 }
 
-/* RFC 1918, RFC 4193, loopback: Envoy's default of what is internal. */
-static bool is_internal(const struct addr *a)
+/* A client on this machine is known outside by the machine's address. */
+static struct str client_ip(const struct stream *s, char *text)
 {
-    struct str b = addr_ip_bytes(a);
-    const unsigned char *p = (const unsigned char *)b.p;
-    if (addr_is_loopback(a))
-        return true;
-    if (b.len == 4)
-        return p[0] == 10 || (p[0] == 172 && (p[1] & 0xf0) == 16) || (p[0] == 192 && p[1] == 168);
-    return b.len == 16 && (p[0] & 0xfe) == 0xfc;
+    const struct addr *remote = &s->hc->down->info.remote;
+    const struct addr *own = &s->worker->server->local_ip;
+    return addr_format_ip(addr_is_loopback(remote) && addr_is_ip(own) ? own : remote, text);
 }
 
 static void append_xff(struct stream *s)
 {
     char text[ADDR_TEXT_MAX];
-    struct str ip = addr_format_ip(&s->hc->down->info.remote, text);
+    struct str ip = client_ip(s, text);
     struct str before;
     if (!ip.len)
         return;
-    if (headers_value(s->request, STR("x-forwarded-for"), s->arena, &before))
+    if (headers_value(s->request, STR("x-forwarded-for"), s->arena, &before) && before.len)
         ip = arena_printf(s->arena, "%.*s,%.*s", STR_ARG(before), STR_ARG(ip));
     else
         ip = arena_str(s->arena, ip);
     headers_set_known(s->request, HDR_X_FORWARDED_FOR, ip);
 }
 
-/* What a client outside must not tell us: Envoy's list for edge requests. */
-static void drop_edge_headers(struct headers *h)
+static bool is_internal(const struct hcm_config *cfg, const struct addr *a)
+{
+    if (addr_family(a) == ADDR_PIPE)
+        return cfg->internal_pipes;
+    for (size_t i = 0; i < cfg->num_internal; i++) {
+        if (cidr_contains(&cfg->internal[i], a))
+            return true;
+    }
+    return false;
+}
+
+/* What only a caller of ours may ask for. */
+static void drop_internal_headers(struct headers *h)
 {
     static const uint8_t ids[] = {
-        HDR_X_ENVOY_INTERNAL,
         HDR_X_ENVOY_RETRY_ON,
         HDR_X_ENVOY_RETRY_GRPC_ON,
         HDR_X_ENVOY_MAX_RETRIES,
         HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
         HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
         HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-        HDR_X_ENVOY_DECORATOR_OPERATION,
-        HDR_X_ENVOY_EXTERNAL_ADDRESS,
-        HDR_X_ENVOY_ORIGINAL_PATH,
+    };
+    static const struct {
+        const char *rest;
+        size_t len;
+    } names[] = {
+#define NAME(rest) {rest, sizeof(rest) - 1}
+        NAME("hedge-on-per-try-timeout"),
+        NAME("ip-tags"),
+        NAME("force-trace"),
+        NAME("upstream-alt-stat-name"),
+        NAME("upstream-rq-timeout-alt-response"),
+        NAME("upstream-stream-duration-ms"),
+        NAME("retriable-status-codes"),
+        NAME("retriable-header-names"),
+        NAME("original-url"),
+#undef NAME
     };
     for (size_t i = 0; i < ARRAY_LEN(ids); i++)
         headers_remove_known(h, ids[i]);
-    headers_remove(h, STR("x-envoy-downstream-service-cluster"));
-    headers_remove(h, STR("x-envoy-downstream-service-node"));
-    headers_remove(h, STR("x-envoy-hedge-on-per-try-timeout"));
-    headers_remove(h, STR("x-envoy-ip-tags"));
-    headers_remove(h, STR("x-envoy-force-trace"));
-    headers_remove(h, STR("x-envoy-upstream-alt-stat-name"));
-    headers_remove(h, STR("x-envoy-upstream-rq-timeout-alt-response"));
-    headers_remove(h, STR("x-envoy-upstream-stream-duration-ms"));
-    headers_remove(h, STR("x-envoy-retriable-status-codes"));
-    headers_remove(h, STR("x-envoy-retriable-header-names"));
+    HEADERS_FOREACH(f, h) {
+        if (f->id != HDR_OTHER || !str_starts(f->name, STR("x-envoy-")))
+            continue;
+        struct str rest = str_n(f->name.p + 8, f->name.len - 8);
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+            if (str_eq(rest, str_n(names[i].rest, names[i].len))) {
+                headers_remove_at(h, f);
+                break;
+            }
+        }
+    }
 }
 
-/* Finds out who asks; true if the request comes from outside (edge). */
+/* What a client outside must not tell us. */
+static void drop_edge_headers(struct headers *h)
+{
+    headers_remove_known(h, HDR_X_ENVOY_DECORATOR_OPERATION);
+    headers_remove_known(h, HDR_X_ENVOY_ORIGINAL_PATH);
+    headers_remove(h, STR("x-envoy-original-host"));
+    headers_remove(h, STR("x-envoy-downstream-service-cluster"));
+    headers_remove(h, STR("x-envoy-downstream-service-node"));
+}
+
+/* The address a request came from: the connection's, or what trusted proxies say. False if it is
+ * only good for logging: X-Forwarded-For has several entries or none. */
+static bool client_address(struct stream *s, struct addr *out)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    struct str xff = STR_NULL;
+    bool had = headers_value(s->request, STR("x-forwarded-for"), s->arena, &xff);
+    struct addr named;
+    *out = s->hc->down->info.remote;
+    if (cfg->use_remote_address) {
+        if (cfg->xff_hops && had && xff_address(xff, cfg->xff_hops - 1, &named))
+            *out = named;
+        return !had;
+    }
+    if (!had || !xff_address(xff, cfg->xff_hops, &named))
+        return false;
+    *out = named;
+    return str_chr(xff, ',') < 0;
+}
+
+/* Finds out who asks; true if the request comes from outside (Envoy's edge request). */
 static bool find_client(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
     struct headers *h = s->request;
-    struct str xff = STR_NULL;
-    bool had = headers_value(h, STR("x-forwarded-for"), s->arena, &xff);
-    bool single = !had;
-    struct addr client = s->hc->down->info.remote;
-    struct addr named;
-    if (cfg->use_remote_address) {
-        if (cfg->xff_hops && had && xff_address(xff, cfg->xff_hops - 1, &named, &single))
-            client = named;
-        single = !had;
-        if (!cfg->skip_xff_append)
-            append_xff(s);
-    } else if (had && xff_address(xff, cfg->xff_hops, &named, &single)) {
-        client = named;
-    }
+    struct addr client;
+    bool internal = client_address(s, &client) && is_internal(cfg, &client);
     s->info.downstream_remote = client;
-    bool internal = single && is_internal(&client);
-    if (!cfg->use_remote_address)
-        return false;
+    if (cfg->use_remote_address && !cfg->skip_xff_append)
+        append_xff(s);
     if (internal) {
         headers_set_known(h, HDR_X_ENVOY_INTERNAL, STR("true"));
         return false;
     }
+    headers_remove_known(h, HDR_X_ENVOY_INTERNAL);
+    drop_internal_headers(h);
+    if (!cfg->use_remote_address)
+        return false;
     drop_edge_headers(h);
     char text[ADDR_TEXT_MAX];
     struct str ip = addr_format_ip(&client, text);
@@ -157,14 +198,14 @@ static void set_forwarded_proto(struct stream *s)
     struct str scheme = s->hc->down->info.tls ? STR("https") : STR("http");
     bool overwrite = cfg->use_remote_address && cfg->xff_hops == 0;
     struct header *f = headers_known(s->request, HDR_X_FORWARDED_PROTO);
-    bool valid = f && (str_ieq(f->value, STR("http")) || str_ieq(f->value, STR("https")));
-    if (overwrite || !valid)
+    if (overwrite || !f || !f->value.len)
         headers_set_known(s->request, HDR_X_FORWARDED_PROTO, scheme);
-    else
+    else if (str_ieq(f->value, STR("http")) || str_ieq(f->value, STR("https")))
         scheme = f->value;
     s->request->scheme = scheme;
-    if (cfg->append_x_forwarded_port && !headers_find(s->request, STR("x-forwarded-port")))
-        headers_add(s->request, STR("x-forwarded-port"),
+    if (cfg->append_x_forwarded_port &&
+        (overwrite || !headers_find(s->request, STR("x-forwarded-port"))))
+        headers_set(s->request, STR("x-forwarded-port"),
                     arena_printf(s->arena, "%u", addr_port(&s->hc->down->info.direct_local)));
 }
 
@@ -282,6 +323,7 @@ static bool fix_path(struct stream *s)
     if (r != PATH_REJECTED && cfg->normalize_path)
         r = path_normalize(s->arena, path);
     if (r == PATH_REJECTED) {
+        s->down->ops->close_after(s->down);
         stream_local_reply(s, 400, 0, STR("path_normalization_failed"), STR_NULL);
         return false;
     }

@@ -38,38 +38,55 @@ static enum path_result put(struct arena *a, struct str *path, size_t end, struc
     return PATH_CHANGED;
 }
 
-/* Drops the last segment of what was written so far, "/a/b/" -> "/a/"; false at the root. */
-static bool drop_segment(const char *p, size_t *n)
+/* Drops the last segment of what was written so far, "/a/b/" -> "/a/"; nothing is above the root.
+ */
+static void drop_segment(const char *p, size_t *n)
 {
     if (*n <= 1)
-        return false;
+        return;
     size_t i = *n - 1;
     while (i > 0 && p[i - 1] != '/')
         i--;
     *n = i;
-    return true;
 }
 
-enum segment { SEGMENT_KEPT, SEGMENT_GONE, SEGMENT_ABOVE_ROOT };
-
 /* Called at the end of a segment that began at `from`: "." and ".." go, leaving the '/' before
- * them. */
-static enum segment end_segment(char *p, size_t *n, size_t from)
+ * them; true if it stays. */
+static bool end_segment(char *p, size_t *n, size_t from)
 {
     size_t len = *n - from;
     if (len == 1 && p[from] == '.') {
         *n = from;
-        return SEGMENT_GONE;
+        return false;
     }
     if (len == 2 && p[from] == '.' && p[from + 1] == '.') {
         *n = from;
-        return drop_segment(p, n) ? SEGMENT_GONE : SEGMENT_ABOVE_ROOT;
+        drop_segment(p, n);
+        return false;
     }
-    return SEGMENT_KEPT;
+    return true;
 }
 
-/* The byte at *i, an escape of an unreserved character decoded (and stepped over); -1: malformed.
- */
+/* What a normal path holds only as an escape. Bytes outside of ASCII, spaces and controls do not
+ * come here. */
+static bool must_escape(char c)
+{
+    return c == '"' || c == '<' || c == '>' || c == '^' || c == '`' || c == '{' || c == '|' ||
+           c == '}';
+}
+
+static bool is_normal(struct str path)
+{
+    for (size_t i = 0; i < path.len; i++) {
+        char c = path.p[i];
+        if (c == '%' || c == '\\' || must_escape(c) || (c == '.' && i > 0 && path.p[i - 1] == '/'))
+            return false;
+    }
+    return true;
+}
+
+/* The byte at *i, an escape of an unreserved character decoded (and stepped over); -1: NUL. A '%'
+ * that begins no escape stays. */
 static int next_byte(struct str path, size_t end, size_t *i)
 {
     char c = path.p[*i];
@@ -79,39 +96,42 @@ static int next_byte(struct str path, size_t end, size_t *i)
         return (unsigned char)c;
     int hi = *i + 3 <= end ? hex(path.p[*i + 1]) : -1;
     int lo = *i + 3 <= end ? hex(path.p[*i + 2]) : -1;
-    if (hi < 0 || lo < 0 || hi * 16 + lo == 0)
+    if (hi < 0 || lo < 0)
+        return '%';
+    int code = hi * 16 + lo;
+    if (code == 0)
         return -1;
-    if (!unreserved(hi * 16 + lo))
+    if (!unreserved(code))
         return '%';
     *i += 2;
-    return hi * 16 + lo;
+    return code;
 }
 
 enum path_result path_normalize(struct arena *a, struct str *path)
 {
+    static const char digits[] = "0123456789ABCDEF";
     size_t end = query_start(*path);
-    if (memchr(path->p, '%', end) == NULL && memchr(path->p, '\\', end) == NULL &&
-        str_find(str_n(path->p, end), STR("/.")) < 0)
+    if (is_normal(str_n(path->p, end)))
         return PATH_OK;
-    char *out = arena_bytes(a, end + 1);
+    char *out = arena_bytes(a, 3 * end + 1);
     size_t n = 0, from = 0; /* `from`: where the segment being written began */
     for (size_t i = 0; i < end; i++) {
         int c = next_byte(*path, end, &i);
         if (c < 0)
             return PATH_REJECTED;
-        if (c != '/') {
+        if (c == '/') {
+            if (n == 0 || end_segment(out, &n, from))
+                out[n++] = '/';
+            from = n;
+        } else if (must_escape((char)c)) {
+            out[n++] = '%';
+            out[n++] = digits[c >> 4];
+            out[n++] = digits[c & 15];
+        } else {
             out[n++] = (char)c;
-            continue;
         }
-        enum segment r = n ? end_segment(out, &n, from) : SEGMENT_KEPT;
-        if (r == SEGMENT_ABOVE_ROOT)
-            return PATH_REJECTED;
-        if (r == SEGMENT_KEPT)
-            out[n++] = '/';
-        from = n;
     }
-    if (end_segment(out, &n, from) == SEGMENT_ABOVE_ROOT)
-        return PATH_REJECTED;
+    (void)end_segment(out, &n, from);
     return put(a, path, end, str_n(out, n));
 }
 

@@ -6,9 +6,9 @@
 
 enum path_result { PATH_OK, PATH_CHANGED, PATH_REJECTED };
 
-/* path_normalize resolves dot segments, escaped ones included, decodes escapes of unreserved
- * characters and turns '\' into '/' (RFC 3986 section 6.2.2). PATH_REJECTED: a malformed escape or
- * one of NUL, or a path that leaves the root. */
+/* path_normalize resolves dot segments, escaped ones included (what would leave the root stays
+ * there), decodes escapes of unreserved characters, turns '\' into '/' and escapes what must be
+ * (RFC 3986 section 6.2.2, and the WHATWG's URL as Envoy has it). PATH_REJECTED: an escaped NUL. */
 enum path_result path_normalize(struct arena *a, struct str *path) WARN_UNUSED;
 
 /* path_merge_slashes makes one of adjacent slashes. */

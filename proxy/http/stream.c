@@ -188,14 +188,72 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
     reset_down(s);
 }
 
+/* A status as a gRPC client is told it. */
+static unsigned grpc_status(unsigned http)
+{
+    switch (http) {
+    case 400:
+        return 13;
+    case 401:
+        return 16;
+    case 403:
+        return 7;
+    case 404:
+        return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return 14;
+    default:
+        return 2;
+    }
+}
+
+/* grpc-message: percent-encoded (the gRPC protocol over HTTP/2, "Responses"). */
+static struct str grpc_message(struct arena *a, struct str text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    char *p = arena_bytes(a, 3 * text.len + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if (c >= 0x20 && c < 0x7f && c != '%') {
+            p[n++] = (char)c;
+            continue;
+        }
+        p[n++] = '%';
+        p[n++] = digits[c >> 4];
+        p[n++] = digits[c & 15];
+    }
+    return str_n(p, n);
+}
+
+/* A gRPC client understands trailers only. */
+static void as_grpc(struct stream *s, struct headers *h, struct str body)
+{
+    headers_set_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
+    headers_set_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
+    if (body.len)
+        headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message(s->arena, body));
+    h->status = 200;
+}
+
 /* Sends a whole response of our own. */
 static void reply(struct stream *s, struct headers *h, struct str body)
 {
+    if (s->request && headers_is_grpc(s->request)) {
+        as_grpc(s, h, body);
+        body = STR_NULL;
+    }
     if (body.len) {
         headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
         headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
     }
     router_cleanup(&s->router);
+    if (s->route && s->route->attempt_count_response && s->info.attempts)
+        headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT,
+                          arena_printf(s->arena, "%u", s->info.attempts));
     if (s->route)
         route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
     bool with_body = body.len && !s->is_head;
@@ -232,6 +290,19 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
     if ((flags & FLAG(UPSTREAM_OVERFLOW)) && !s->hc->config->suppress_envoy_headers)
         headers_add_known(h, HDR_X_ENVOY_OVERLOADED, STR("true"));
     reply(s, h, body);
+}
+
+/* 201 and 3xx tell where: at the URL that was asked for. */
+static void direct_response(struct stream *s)
+{
+    const struct route *r = s->route;
+    struct headers *h = reply_headers(s, r->direct_status);
+    s->info.code_details = STR("direct_response");
+    if (r->direct_status == 201 || r->direct_status / 100 == 3)
+        headers_add_known(h, HDR_LOCATION,
+                          arena_printf(s->arena, "%.*s://%.*s%.*s", STR_ARG(s->request->scheme),
+                                       STR_ARG(s->request->authority), STR_ARG(s->request->path)));
+    reply(s, h, r->direct_body);
 }
 
 void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details)
@@ -332,8 +403,7 @@ static enum step_result step_route(struct stream *s)
         return STEP_WAIT;
     case ROUTE_DIRECT:
         hcm_count(s->hc, HCM_RQ_DIRECT);
-        stream_local_reply(s, s->route->direct_status, 0, STR("direct_response"),
-                           s->route->direct_body);
+        direct_response(s);
         return STEP_WAIT;
     case ROUTE_NON_FORWARDING:
         stream_local_reply(s, 404, FLAG(NO_ROUTE_FOUND), STR("route_not_found"), STR_NULL);

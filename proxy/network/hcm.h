@@ -2,6 +2,7 @@
  * stream an exchange. Configuration is compiled on main and immutable; the rest is the worker's. */
 #pragma once
 
+#include "base/cidr.h"
 #include "base/stats.h"
 #include "proxy/http/codec.h"
 #include "proxy/listener/downstream.h"
@@ -78,6 +79,9 @@ struct hcm_config {
     bool use_remote_address;
     bool skip_xff_append;
     uint32_t xff_hops;
+    struct cidr *internal; /* internal_address_config: who is one of us; by default nobody */
+    size_t num_internal;
+    bool internal_pipes;
     bool append_x_forwarded_port;
     bool generate_request_id, preserve_request_id, request_id_in_response;
     bool strip_any_port, strip_matching_port, strip_trailing_dot;

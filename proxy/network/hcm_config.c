@@ -3,6 +3,7 @@
 #include "api-protos/message.h"
 #include "api-protos/wkt.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
+#include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "proxy/observe/access_log.h"
@@ -115,6 +116,27 @@ static void compile_identity(struct hcm_config *c, const Hcm *m)
                         m->strip_any_host_port;
     c->strip_matching_port = m->strip_matching_host_port;
     c->strip_trailing_dot = m->strip_trailing_host_dot;
+}
+
+static void compile_internal(struct hcm_config *c, const Hcm *m, struct errors *e)
+{
+    const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager__InternalAddressConfig
+        *in = m->internal_address_config;
+    if (!in)
+        return;
+    size_t outer = errors_push(e, "internal_address_config");
+    c->internal_pipes = in->unix_sockets;
+    c->num_internal = in->n_cidr_ranges;
+    c->internal = arena_zalloc(c->arena, (in->n_cidr_ranges + 1) * sizeof(*c->internal));
+    for (size_t i = 0; i < in->n_cidr_ranges; i++) {
+        const Envoy__Config__Core__V3__CidrRange *r = in->cidr_ranges[i];
+        uint32_t len = wkt_u32(r->prefix_len, 0);
+        size_t mark = errors_push_index(e, "cidr_ranges", i);
+        if (!cidr_make(str_of(r->address_prefix), len, &c->internal[i]))
+            errors_add(e, NULL, "malformed IP address range: %s/%u", r->address_prefix, len);
+        errors_pop(e, mark);
+    }
+    errors_pop(e, outer);
 }
 
 static void compile_logs(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -256,6 +278,7 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     compile_client_cert(c, m);
     compile_path(c, m);
     compile_identity(c, m);
+    compile_internal(c, m, e);
     compile_logs(c, env, m, e);
     compile_filters(c, env, m, e);
     compile_routes(c, env, m, e);
