@@ -53,6 +53,11 @@
     X(CLUSTER_UPSTREAM_CX_PROTOCOL_ERROR, "upstream_cx_protocol_error", COUNTER)                   \
     X(CLUSTER_UPSTREAM_CX_CLOSE_NOTIFY, "upstream_cx_close_notify", COUNTER)                       \
     X(CLUSTER_UPSTREAM_RQ_COMPLETED, "upstream_rq_completed", COUNTER)                             \
+    X(CLUSTER_UPSTREAM_RQ_1XX, "upstream_rq_1xx", COUNTER)                                         \
+    X(CLUSTER_UPSTREAM_RQ_2XX, "upstream_rq_2xx", COUNTER)                                         \
+    X(CLUSTER_UPSTREAM_RQ_3XX, "upstream_rq_3xx", COUNTER)                                         \
+    X(CLUSTER_UPSTREAM_RQ_4XX, "upstream_rq_4xx", COUNTER)                                         \
+    X(CLUSTER_UPSTREAM_RQ_5XX, "upstream_rq_5xx", COUNTER)                                         \
     X(CLUSTER_UPSTREAM_RQ_TIMEOUT, "upstream_rq_timeout", COUNTER)                                 \
     X(CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT, "upstream_rq_per_try_timeout", COUNTER)                 \
     X(CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT, "upstream_rq_per_try_idle_timeout", COUNTER)       \

@@ -69,6 +69,8 @@ static void count_end(struct pool_conn *pc, enum conn_close_reason why)
     struct cluster *c = pc->cluster;
     bool peer = by_peer(pc, why);
 
+    buffer_drain(&pc->conn.in, pc->conn.in.len); /* nobody reads it any more */
+    buffer_drain(&pc->conn.out, pc->conn.out.len);
     pool_conn_count(pc);
     pool_stat(p, CLUSTER_UPSTREAM_CX_DESTROY);
     pool_stat(p, peer ? CLUSTER_UPSTREAM_CX_DESTROY_REMOTE : CLUSTER_UPSTREAM_CX_DESTROY_LOCAL);

@@ -30,9 +30,9 @@ typedef Envoy__Config__Listener__V3__FilterChain FilterChain;
     envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor
 
 enum {
-    DEFAULT_BUFFER_LIMIT = 32768, /* docs/differences.md */
-    DEFAULT_FILTERS_TIMEOUT_MS = 15000,
-    DEFAULT_HANDSHAKE_MS = 10000, /* docs/differences.md */
+    DEFAULT_BUFFER_LIMIT = 32768,       /* docs/differences.md */
+    DEFAULT_FILTERS_TIMEOUT_MS = 10000, /* docs/differences.md */
+    DEFAULT_HANDSHAKE_MS = 10000,       /* docs/differences.md */
     DEFAULT_BACKLOG = 4096,
     DEFAULT_ACCEPTS = 16,
 };

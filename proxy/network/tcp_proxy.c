@@ -170,10 +170,11 @@ static void check_over(struct tcp_conn *t)
         finish(t);
 }
 
+/* What the client still sends must not make a reset of our end that takes the last bytes along. */
 static void close_down(struct tcp_conn *t)
 {
     if (!t->down_closed)
-        conn_close(&t->d->conn, CONN_CLOSE_FLUSH, FLUSH_MS);
+        conn_close(&t->d->conn, CONN_CLOSE_LINGER, FLUSH_MS);
 }
 
 static void touch(struct tcp_conn *t)

@@ -185,21 +185,34 @@ struct header_match *header_matches_compile(struct regex_list *l, struct arena *
     return v;
 }
 
+static bool value_fits(const struct header_match *m, struct str value)
+{
+    int64_t number;
+    if (m->kind == HEADER_STRING)
+        return string_match(&m->string, value);
+    return str_to_i64(value, &number) && number >= m->from && number < m->to;
+}
+
+/* Several fields of the name: one that fits is enough. Envoy 1.40 joins them no more. */
+static bool any_fits(const struct header_match *m, const struct headers *h)
+{
+    for (const struct header *f = headers_find(h, m->name); f; f = headers_next(h, f)) {
+        if (value_fits(m, f->value))
+            return true;
+    }
+    return false;
+}
+
 bool header_match(const struct header_match *m, const struct headers *h, struct arena *scratch)
 {
     struct str value = STR_NULL;
-    bool there = headers_value(h, m->name, scratch, &value);
-    if (!there && m->missing_as_empty) {
-        value = STR("");
-        there = true;
-    }
+    bool pseudo = m->name.len && (m->name.p[0] == ':' || str_eq(m->name, STR("host")));
+    bool there = pseudo ? headers_value(h, m->name, scratch, &value)
+                        : headers_find(h, m->name) != NULL;
     if (m->kind == HEADER_PRESENT)
-        return (there == m->present) != m->invert;
-    if (!there)
+        return ((there || m->missing_as_empty) == m->present) != m->invert;
+    if (!there && !m->missing_as_empty)
         return false; /* inverted or not */
-    int64_t number;
-    bool fits = m->kind == HEADER_STRING
-                    ? string_match(&m->string, value)
-                    : str_to_i64(value, &number) && number >= m->from && number < m->to;
+    bool fits = there && !pseudo ? any_fits(m, h) : value_fits(m, there ? value : STR(""));
     return fits != m->invert;
 }

@@ -52,6 +52,6 @@ struct header_match *header_matches_compile(struct regex_list *l, struct arena *
                                             void *const *msgs, size_t n, const char *field,
                                             struct errors *e);
 
-/* header_match says whether a head fits; several fields of a name are one comma-joined value, as in
- * Envoy. `scratch` is for joining. */
+/* header_match says whether a head fits; of several fields of a name one that fits is
+ * enough, as in Envoy 1.40. `scratch` is for the text of pseudo-headers. */
 bool header_match(const struct header_match *m, const struct headers *h, struct arena *scratch);

@@ -45,9 +45,31 @@ static void take_words(struct router *r, struct headers *h, enum header_id id, u
     if (!f)
         return;
     r->retry.on |= words(f->value) & allowed;
-    if (r->retries_left == 0)
-        r->retries_left = 1;
     headers_remove_known(h, id);
+}
+
+/* Only a caller of ours may name codes: from others mutate.c has dropped the header. */
+static void take_codes(struct router *r, struct headers *h)
+{
+    struct str name = STR("x-envoy-retriable-status-codes"), text, word;
+    struct arena *a = r->stream->arena;
+    uint64_t n;
+    if (!headers_known(h, HDR_X_ENVOY_INTERNAL))
+        return;
+    headers_remove(h, STR("x-envoy-retriable-header-names"));
+    if (!headers_value(h, name, a, &text))
+        return;
+    size_t had = r->retry.num_status_codes;
+    uint16_t *codes = arena_alloc(a, (had + text.len / 2 + 1) * sizeof(*codes));
+    if (had)
+        memcpy(codes, r->retry.status_codes, had * sizeof(*codes));
+    while (str_next(&text, ',', &word)) {
+        if (str_to_u64(str_trim(word), &n) && n >= 100 && n < 600)
+            codes[had++] = (uint16_t)n;
+    }
+    r->retry.status_codes = codes;
+    r->retry.num_status_codes = had;
+    headers_remove(h, name);
 }
 
 void retry_init(struct router *r)
@@ -56,6 +78,7 @@ void retry_init(struct router *r)
     struct headers *h = s->request;
     const struct route *route = s->route;
     uint64_t n;
+    r->retries_left = 1;
     if (route->retry) {
         r->retry = *route->retry;
         r->retries_left = route->retry->num_retries;
@@ -66,6 +89,7 @@ void retry_init(struct router *r)
     }
     take_words(r, h, HDR_X_ENVOY_RETRY_ON, ~RETRY_GRPC);
     take_words(r, h, HDR_X_ENVOY_RETRY_GRPC_ON, RETRY_GRPC);
+    take_codes(r, h);
     if (take_number(h, HDR_X_ENVOY_MAX_RETRIES, &n))
         r->retries_left = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
     r->timeout_ms = route->has_timeout ? route->timeout_ms : 15000;
@@ -113,7 +137,7 @@ bool retry_wants_response(const struct router *r, const struct headers *h)
 {
     const struct retry_policy *p = &r->retry;
     unsigned status = h->status;
-    if (!p->on || headers_known(h, HDR_X_ENVOY_OVERLOADED))
+    if (!p->on)
         return false;
     if (headers_known(h, HDR_X_ENVOY_RATELIMITED))
         return (p->on & RETRY(ENVOY_RATELIMITED)) != 0;

@@ -138,9 +138,9 @@ struct str route_cluster_name(const struct route *r, const struct route_match_in
 
 /* route_rewrite_request applies prefix, regex and host rewrites and the header changes of every
  * level (route, virtual host, table, as most_specific_wins says) to a request about to be sent.
- * Sets x-envoy-original-path as Envoy does. */
+ * `tell`: x-envoy-original-path and x-envoy-original-host say what they were. */
 void route_rewrite_request(const struct route_table *t, const struct route *r,
-                           const struct weighted_cluster *w, struct headers *h,
+                           const struct weighted_cluster *w, bool tell, struct headers *h,
                            struct stream_info *si);
 
 /* route_rewrite_response applies the response header changes of every level. */

@@ -2,49 +2,49 @@
 
 /* --- header changes --- */
 
-static void apply_add(const struct header_add *a, struct headers *h, const struct stream_info *si)
-{
-    struct str value = format_str(a->value, si, h->arena);
-    if (!value.len && !a->keep_empty)
-        return;
-    switch (a->action) {
-    case ADD_APPEND:
-        headers_add(h, a->name, value);
-        return;
-    case ADD_IF_ABSENT:
-        if (!headers_find(h, a->name))
-            headers_add(h, a->name, value);
-        return;
-    case ADD_OVERWRITE:
-        headers_set(h, a->name, value);
-        return;
-    case ADD_OVERWRITE_IF_EXISTS:
-        if (headers_find(h, a->name))
-            headers_set(h, a->name, value);
-        return;
-    }
-}
-
+/* Every value is made of the message as it was; what replaces goes before what adds. */
 static void apply(const struct headers_mutation *m, struct headers *h, const struct stream_info *si)
 {
     if (!m)
         return;
     for (size_t i = 0; i < m->num_remove; i++)
         headers_remove(h, m->remove[i]);
-    for (size_t i = 0; i < m->num_add; i++)
-        apply_add(&m->add[i], h, si);
+    struct str *values = arena_alloc(h->arena, (m->num_add + 1) * sizeof(*values));
+    for (size_t i = 0; i < m->num_add; i++) {
+        const struct header_add *a = &m->add[i];
+        bool there = (a->action == ADD_IF_ABSENT || a->action == ADD_OVERWRITE_IF_EXISTS) &&
+                     headers_find(h, a->name);
+        values[i] = format_str(a->value, si, h->arena);
+        bool wanted = values[i].len || a->keep_empty;
+        if (!wanted || (a->action == ADD_IF_ABSENT && there) ||
+            (a->action == ADD_OVERWRITE_IF_EXISTS && !there))
+            values[i] = STR_NULL;
+        else if (!values[i].p)
+            values[i] = STR("");
+    }
+    for (size_t i = 0; i < m->num_add; i++) {
+        const struct header_add *a = &m->add[i];
+        if (values[i].p && (a->action == ADD_OVERWRITE || a->action == ADD_OVERWRITE_IF_EXISTS))
+            headers_set(h, a->name, values[i]);
+    }
+    for (size_t i = 0; i < m->num_add; i++) {
+        const struct header_add *a = &m->add[i];
+        if (values[i].p && (a->action == ADD_APPEND || a->action == ADD_IF_ABSENT))
+            headers_add(h, a->name, values[i]);
+    }
 }
 
 /* The later one wins: by default the table's, with most_specific_header_mutations_wins the route's.
- */
+ * The weighted cluster's come first either way. */
 static void apply_levels(const struct route_table *t, const struct headers_mutation *cluster,
                          const struct headers_mutation *route, const struct headers_mutation *vhost,
                          const struct headers_mutation *table, struct headers *h,
                          const struct stream_info *si)
 {
-    const struct headers_mutation *order[] = {cluster, route, vhost, table};
-    for (size_t i = 0; i < ARRAY_LEN(order); i++)
-        apply(order[t->most_specific_wins ? ARRAY_LEN(order) - 1 - i : i], h, si);
+    apply(cluster, h, si);
+    apply(t->most_specific_wins ? table : route, h, si);
+    apply(vhost, h, si);
+    apply(t->most_specific_wins ? route : table, h, si);
 }
 
 /* --- paths --- */
@@ -68,34 +68,39 @@ static struct str rewrite_path(const struct route_entry *en, const struct rewrit
                             path.p + matched);
     }
     if (!w->regex)
-        return path;
+        return STR_NULL;
     struct str made = regex_replace_all(w->regex, str_n(path.p, n), w->substitution, a);
+    if (!made.len)
+        return STR_NULL;
     return arena_printf(a, "%.*s%.*s", STR_ARG(made), (int)(path.len - n), path.p + n);
 }
 
-static void set_host(struct headers *h, struct str host)
+static void rewrite_host(struct headers *h, struct str host, bool tell)
 {
-    h->authority = host;
     struct header *f = headers_known(h, HDR_HOST);
+    if (tell)
+        headers_set(h, STR("x-envoy-original-host"), h->authority);
+    h->authority = host;
     if (f)
         f->value = host;
 }
 
 void route_rewrite_request(const struct route_table *t, const struct route *r,
-                           const struct weighted_cluster *w, struct headers *h,
+                           const struct weighted_cluster *w, bool tell, struct headers *h,
                            struct stream_info *si)
 {
     const struct route_entry *en = (const struct route_entry *)r;
     apply_levels(t, w ? w->request : NULL, r->request, r->vhost->request, t->request, h, si);
     struct str path = rewrite_path(en, &en->rewrite, h->path, h->arena);
-    if (!str_eq(path, h->path)) {
-        headers_set_known(h, HDR_X_ENVOY_ORIGINAL_PATH, h->path);
+    if (path.len) {
+        if (tell)
+            headers_set_known(h, HDR_X_ENVOY_ORIGINAL_PATH, h->path);
         h->path = path;
     }
     if (w && w->host_rewrite.len)
-        set_host(h, w->host_rewrite);
-    else if (en->host_rewrite.len)
-        set_host(h, en->host_rewrite);
+        rewrite_host(h, w->host_rewrite, false);
+    if (en->host_rewrite.len)
+        rewrite_host(h, en->host_rewrite, tell);
 }
 
 void route_rewrite_response(const struct route_table *t, const struct route *r,
@@ -120,6 +125,8 @@ static struct str without_port(struct str host)
 static struct str redirect_host(const struct redirect *d, struct str from, struct str to,
                                 struct str host, struct arena *a)
 {
+    if (d->host.len && !d->port)
+        return d->host;
     if (d->host.len)
         host = d->host;
     if (d->port)
@@ -150,7 +157,8 @@ struct str route_redirect_location(const struct route *r, const struct headers *
                    ? d->path
                    : arena_printf(a, "%.*s%.*s", STR_ARG(d->path), STR_ARG(query));
     } else if (!own) {
-        path = rewrite_path(en, &d->rewrite, path, a);
+        struct str made = rewrite_path(en, &d->rewrite, path, a);
+        path = made.len ? made : path;
     }
     if (d->strip_query && !d->path.len)
         path.len = path_len(path);

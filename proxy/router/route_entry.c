@@ -331,8 +331,6 @@ static void compile_forward(struct route_entry *en, struct regex_list *l, struct
     }
     if (m->prefix_rewrite[0])
         en->rewrite.prefix = arena_str(a, str_of(m->prefix_rewrite));
-    if (m->prefix_rewrite[0] && en->kind == PATH_REGEX)
-        errors_add(e, "prefix_rewrite", "cannot be used with a regex match; use regex_rewrite");
     if (m->regex_rewrite)
         compile_regex_rewrite(&en->rewrite, l, a, m->regex_rewrite, e);
     if (m->host_rewrite_specifier_case ==

@@ -102,14 +102,6 @@ static bool query_fits(const struct query_match *q, struct str path)
     return there == q->present;
 }
 
-static bool is_grpc(const struct headers *h)
-{
-    struct header *f = headers_known(h, HDR_CONTENT_TYPE);
-    if (!f || !str_starts(f->value, STR("application/grpc")))
-        return false;
-    return f->value.len == 16 || f->value.p[16] == '+';
-}
-
 static bool fits(const struct route_entry *r, const struct route_match_input *in, struct str path,
                  struct arena *a)
 {
@@ -125,7 +117,7 @@ static bool fits(const struct route_entry *r, const struct route_match_input *in
         if (!query_fits(&r->query[i], in->headers->path))
             return false;
     }
-    return !r->grpc_only || is_grpc(in->headers);
+    return !r->grpc_only || headers_is_grpc(in->headers);
 }
 
 const struct route *route_match(const struct route_table *t, const struct route_match_input *in,

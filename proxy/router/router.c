@@ -15,6 +15,18 @@ static void count(struct router *r, uint32_t stat)
     stats_inc(r->cluster->stats, r->stream->worker->index, stat);
 }
 
+/* Of the upstream's response, or of ours in its place. */
+static void count_code(struct router *r, unsigned status)
+{
+    unsigned thread = r->stream->worker->index;
+    unsigned class = status / 100;
+    count(r, CLUSTER_UPSTREAM_RQ_COMPLETED);
+    if (class >= 1 && class <= 5)
+        count(r, CLUSTER_UPSTREAM_RQ_1XX + class - 1);
+    if (r->stream->hc->config->dynamic_stats)
+        stats_count_code(r->cluster->stats, thread, "upstream_rq_", status);
+}
+
 static size_t limit(const struct router *r)
 {
     return downstream_buffer_limit(r->stream->hc->down);
@@ -166,6 +178,20 @@ static void set_attempt_count(struct router *r)
                           arena_printf(s->arena, "%u", r->tries));
 }
 
+/* How long the upstream may take, for its own use: the shorter of the timeouts. */
+static void set_expected_timeout(struct router *r)
+{
+    struct stream *s = r->stream;
+    uint64_t ms = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
+    uint64_t now = loop_now_ms(s->worker->loop);
+    if (s->hc->config->suppress_envoy_headers || !ms)
+        return;
+    if (timer_armed(&r->timeout) && r->timeout.due_ms > now && r->timeout.due_ms - now < ms)
+        ms = r->timeout.due_ms - now; /* what earlier tries have left */
+    headers_set_known(s->request, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                      arena_printf(s->arena, "%llu", (unsigned long long)ms));
+}
+
 static void start_try(struct router *r)
 {
     struct stream *s = r->stream;
@@ -180,6 +206,7 @@ static void start_try(struct router *r)
     struct host *h = cluster_pick(r->cluster, &lb);
     if (!h) {
         count(r, CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
+        count_code(r, 503);
         stream_local_reply(s, 503, FLAG(NO_HEALTHY_UPSTREAM), STR("no_healthy_upstream"),
                            STR("no healthy upstream"));
         return;
@@ -187,6 +214,8 @@ static void start_try(struct router *r)
     if (r->num_tried < ROUTER_MAX_TRIED)
         r->tried[r->num_tried++] = host_ref(h);
     set_attempt_count(r);
+    if (r->tries > 1)
+        set_expected_timeout(r);
     r->up = upstream_request_new(r, h);
     if (s->down_above)
         upstream_request_pause(r->up);
@@ -222,6 +251,7 @@ static void reply_failure(struct router *r, enum try_failure f, struct str trans
     struct stream *s = r->stream;
     const struct failure *what = &failures[f];
     struct arena *a = s->arena;
+    count_code(r, what->status);
     if (f == TRY_TIMEOUT) {
         stream_local_reply(s, 504, what->flag, STR("upstream_per_try_timeout"),
                            STR("upstream request timeout"));
@@ -262,28 +292,40 @@ static void on_timeout(void *arg)
     if (r->up && !r->responded)
         cluster_count_outcome(r->cluster, r->up->host, OUTCOME_TIMEOUT, 0);
     upstream_request_drop(&r->up);
+    if (!r->responded)
+        count_code(r, 504);
     stream_local_reply(s, 504, FLAG(UPSTREAM_REQUEST_TIMEOUT), STR("response_timeout"),
                        STR("upstream request timeout"));
 }
 
 /* --- the response --- */
 
-static void count_code(struct router *r, unsigned status)
+/* A response that is not passed on. */
+static void count_retried(struct router *r, unsigned status)
 {
+    static const char *const classes[] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
+    static const char family[] = "retry.upstream_rq_";
     unsigned thread = r->stream->worker->index;
-    count(r, CLUSTER_UPSTREAM_RQ_COMPLETED);
-    if (r->stream->hc->config->dynamic_stats)
-        stats_count_code(r->cluster->stats, thread, "upstream_rq_", status);
+    unsigned class = status / 100;
+    if (!r->stream->hc->config->dynamic_stats)
+        return;
+    stats_count_name(r->cluster->stats, thread, family, STR("completed"));
+    if (class >= 1 && class <= 5)
+        stats_count_name(r->cluster->stats, thread, family, str_of(classes[class - 1]));
+    stats_count_code(r->cluster->stats, thread, family, status);
 }
 
 void router_on_headers(struct router *r, struct headers *h, bool end)
 {
     struct stream *s = r->stream;
-    count_code(r, h->status);
-    if (retry_wants_response(r, h) && try_again(r))
+    bool failed = retry_wants_response(r, h);
+    if (failed && try_again(r)) {
+        count_retried(r, h->status);
         return;
+    }
+    count_code(r, h->status);
     r->responded = true;
-    if (r->tries > 1 && h->status < 500)
+    if (r->tries > 1 && !failed)
         count(r, CLUSTER_UPSTREAM_RQ_RETRY_SUCCESS);
     release_retry(r);
     abandon_replay(r);
@@ -334,17 +376,6 @@ static void no_cluster(struct router *r, struct stream *s)
                        STR("cluster_not_found"), STR_NULL);
 }
 
-/* How long the upstream may take, for its own use: the shorter of the timeouts. */
-static void set_expected_timeout(struct router *r)
-{
-    struct stream *s = r->stream;
-    uint64_t ms = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
-    if (s->hc->config->suppress_envoy_headers || !ms)
-        return;
-    headers_set_known(s->request, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-                      arena_printf(s->arena, "%llu", (unsigned long long)ms));
-}
-
 void router_start(struct router *r, struct stream *s)
 {
     struct str name = route_cluster_name(s->route, &s->match, &s->weighted);
@@ -371,7 +402,8 @@ void router_start(struct router *r, struct stream *s)
         return;
     }
     set_expected_timeout(r);
-    route_rewrite_request(s->table, s->route, s->weighted, s->request, &s->info);
+    route_rewrite_request(s->table, s->route, s->weighted, !s->hc->config->suppress_envoy_headers,
+                          s->request, &s->info);
     start_try(r);
     if (r->cluster && s->request_end && r->timeout_ms)
         timer_arm(&r->timeout, r->timeout_ms);

@@ -114,7 +114,8 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
         f = TRY_REFUSED;
         break;
     }
-    count(u, CLUSTER_UPSTREAM_RQ_RX_RESET);
+    if (why == RESET_REMOTE || why == RESET_REFUSED)
+        count(u, CLUSTER_UPSTREAM_RQ_RX_RESET);
     if (!u->got_headers)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_RESET, 0);
     failed(u, f, STR_NULL);
@@ -151,10 +152,8 @@ static void timed_out(struct upstream_request *u, uint32_t stat)
     count(u, stat);
     if (!u->got_headers)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_TIMEOUT, 0);
-    if (cs) {
-        count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
+    if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
-    }
     failed(u, TRY_TIMEOUT, STR_NULL);
 }
 
@@ -297,10 +296,8 @@ void upstream_request_drop(struct upstream_request **up)
     if (!u->over && !cs)
         pool_cancel(&u->slot);
     let_go(u);
-    if (cs) {
-        count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
+    if (cs) /* upstream_rq_tx_reset counts those of HTTP/2: in HTTP/1 the connection ends */
         cs->ops->reset(cs, RESET_LOCAL);
-    }
     host_unref(u->host);
     u->host = NULL;
     u->magic = 0;
