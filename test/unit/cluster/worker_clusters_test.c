@@ -106,7 +106,8 @@ static void *work(void *arg)
     struct cluster *held[NAMES] = {0};
     unsigned round = 0;
 
-    while (!atomic_load(&t->stop)) {
+    /* On a busy machine a thread may not have run at all before it is told to stop. */
+    for (int late = 0; !atomic_load(&t->stop) || (!t->picks && late < 100000); late++) {
         unsigned i = round++ % NAMES;
         char name[8];
         struct cluster *c;

@@ -22,6 +22,12 @@ START_TEST(lists_what_is_in_use)
     struct tls_config *c = tls_side_config(
         &(struct tls_side){.chain = leaf->chain_pem, .key = leaf->key_pem, .ca = root->pem}, true);
     arena_init(&a, 0);
+    /* What only older connections hold, after a rotation, is not shown. */
+    json_writer_init(&w, false);
+    tls_certs_write(&w, time(NULL));
+    ck_assert(str_eq(json_writer_text(&w), STR("{\"certificates\":[]}")));
+    json_writer_cleanup(&w);
+    c->context->num_current++; /* as the factory does that new connections come from */
     json_writer_init(&w, true);
     tls_certs_write(&w, time(NULL));
     const struct json *tree = json_parse(json_writer_text(&w), 0, &a, &err);
@@ -43,6 +49,7 @@ START_TEST(lists_what_is_in_use)
     ck_assert(str_eq(json_str(json_get(sans->first->next, "dns")), STR("a.example")));
     ck_assert(str_eq(json_str(json_get(sans->first->next->next, "ip_address")), STR("10.0.0.1")));
     ck_assert(str_find(json_writer_text(&w), STR("PRIVATE")) < 0);
+    c->context->num_current--;
     tls_config_unref(c);
     json_writer_cleanup(&w);
     /* What nobody holds any more is not shown. */
