@@ -24,59 +24,84 @@ static bool name_ok(struct str s)
     return true;
 }
 
+static void prepare_header(struct format_header *h, struct arena *a, struct str name)
+{
+    static const struct {
+        struct str name;
+        enum format_header_kind kind;
+    } pseudo[] = {
+        {STR(":path"), FORMAT_HEADER_PATH},           {STR(":method"), FORMAT_HEADER_METHOD},
+        {STR(":authority"), FORMAT_HEADER_AUTHORITY}, {STR("host"), FORMAT_HEADER_AUTHORITY},
+        {STR(":scheme"), FORMAT_HEADER_SCHEME},       {STR(":status"), FORMAT_HEADER_STATUS},
+    };
+    h->name = lower(a, name);
+    h->id = header_id_of(h->name);
+    h->kind = h->id == HDR_OTHER ? FORMAT_HEADER_NAMED : FORMAT_HEADER_KNOWN;
+    if (!name.len || name.p[0] == ':')
+        h->kind = FORMAT_HEADER_NONE;
+    for (size_t i = 0; i < ARRAY_LEN(pseudo); i++) {
+        if (str_eq(h->name, pseudo[i].name))
+            h->kind = pseudo[i].kind;
+    }
+}
+
 bool format_header_prepare(struct format_op *op, struct arena *a, struct str param,
                            struct errors *e)
 {
-    struct str rest = param;
-    (void)str_next(&rest, '?', &op->name);
-    (void)str_next(&rest, '?', &op->other);
-    struct str more;
+    struct str rest = param, name = STR_NULL, other = STR_NULL, more;
+    (void)str_next(&rest, '?', &name);
+    (void)str_next(&rest, '?', &other);
     if (str_next(&rest, '?', &more)) {
         errors_add(e, NULL, "%s(%.*s): more than one alternative header", op->def->name,
                    STR_ARG(param));
         return false;
     }
-    if (!name_ok(op->name) || !name_ok(op->other)) {
+    if (!name_ok(name) || !name_ok(other)) {
         errors_add(e, NULL, "%s(%.*s): not a header name", op->def->name, STR_ARG(param));
         return false;
     }
-    op->name = lower(a, op->name);
-    op->other = lower(a, op->other);
+    prepare_header(&op->header, a, name);
+    prepare_header(&op->other, a, other);
     return true;
 }
 
-static struct str pseudo_header(const struct headers *h, struct str name)
+static struct str value_of(const struct header *f)
 {
-    if (str_eq(name, STR(":path")))
-        return h->path;
-    if (str_eq(name, STR(":method")))
-        return h->method;
-    if (str_eq(name, STR(":authority")) || str_eq(name, STR("host")))
-        return h->authority;
-    if (str_eq(name, STR(":scheme")))
-        return h->scheme;
-    return STR_NULL;
-}
-
-/* The first value of a name; p NULL: there is none. A status is written to digits. */
-static struct str find(const struct headers *h, struct str name, char *digits)
-{
-    if (!h || !name.len)
-        return STR_NULL;
-    if (h->status && str_eq(name, STR(":status")))
-        return format_u64(h->status, digits);
-    if (name.p[0] == ':' || str_eq(name, STR("host")))
-        return pseudo_header(h, name);
-    struct header *f = headers_find(h, name);
     if (!f)
         return STR_NULL;
     return f->value.p ? f->value : STR("");
 }
 
+/* The first value; p NULL: there is none. A status is written to digits. */
+static struct str find(const struct headers *h, const struct format_header *want, char *digits)
+{
+    if (!h)
+        return STR_NULL;
+    switch (want->kind) {
+    case FORMAT_HEADER_NONE:
+        return STR_NULL;
+    case FORMAT_HEADER_PATH:
+        return h->path;
+    case FORMAT_HEADER_METHOD:
+        return h->method;
+    case FORMAT_HEADER_AUTHORITY:
+        return h->authority;
+    case FORMAT_HEADER_SCHEME:
+        return h->scheme;
+    case FORMAT_HEADER_STATUS:
+        return h->status ? format_u64(h->status, digits) : STR_NULL;
+    case FORMAT_HEADER_KNOWN:
+        return value_of(headers_known(h, want->id));
+    case FORMAT_HEADER_NAMED:
+        return value_of(headers_find(h, want->name));
+    }
+    return STR_NULL;
+}
+
 static struct str find_either(const struct format_op *op, const struct headers *h, char *digits)
 {
-    struct str s = find(h, op->name, digits);
-    return s.p ? s : find(h, op->other, digits);
+    struct str s = find(h, &op->header, digits);
+    return s.p ? s : find(h, &op->other, digits);
 }
 
 static bool put_header(const struct format_op *op, const struct headers *h, struct format_out *o)

@@ -29,15 +29,34 @@ struct format_op_def {
     size_t offset; /* of the field it shows, in stream_info, conn_info or tls_peer */
 };
 
+/* A header that an operator asks for: by what is known of its name. */
+enum format_header_kind {
+    FORMAT_HEADER_NONE,
+    FORMAT_HEADER_PATH,
+    FORMAT_HEADER_METHOD,
+    FORMAT_HEADER_AUTHORITY,
+    FORMAT_HEADER_SCHEME,
+    FORMAT_HEADER_STATUS,
+    FORMAT_HEADER_KNOWN, /* by its number */
+    FORMAT_HEADER_NAMED,
+};
+
+struct format_header {
+    enum format_header_kind kind;
+    enum header_id id;
+    struct str name; /* lower case */
+};
+
 /* One operator, compiled. */
 struct format_op {
     const struct format_op_def *def;
-    size_t max;              /* bytes of its value; SIZE_MAX: all */
-    struct str name, other;  /* header names, query parameter, or the value itself */
-    struct format_time time; /* START_TIME(...) */
-    int from, to;            /* COMMON_DURATION: time points */
-    unsigned option;         /* an enum of the operator's own */
-    bool numeric;            /* its value is a number, in JSON too */
+    size_t max;                         /* bytes of its value; SIZE_MAX: all */
+    struct str name;                    /* a query parameter's, or the value itself */
+    struct format_header header, other; /* the second is asked for when the first is absent */
+    struct format_time time;            /* START_TIME(...) */
+    int from, to;                       /* COMMON_DURATION: time points */
+    unsigned option;                    /* an enum of the operator's own */
+    bool numeric;                       /* its value is a number, in JSON too */
 };
 
 /* format_op_compile finds the operator `name` and looks at its parameter and length (SIZE_MAX:

@@ -93,13 +93,42 @@ static void escape_byte(struct format_out *o, unsigned char c)
     escape_number(o, c);
 }
 
+static bool needs_care(unsigned char c)
+{
+    return c < 0x20 || c == '"' || c == '\\' || c >= 0x80;
+}
+
+/* How many bytes of s, from its start, are plain ASCII that JSON takes as it is. Eight at a time:
+ * of each byte the highest bit of `care` says whether it needs_care (or, above such a byte, may be
+ * set for nothing, which the second loop finds out). */
+static size_t plain_len(struct str s)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    size_t i = 0;
+    for (; i + 8 <= s.len; i += 8) {
+        uint64_t w;
+        memcpy(&w, s.p + i, sizeof(w));
+        uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
+        uint64_t care = (w | (w - ones * 0x20) | (quote - ones) | (slash - ones)) & high;
+        if (care)
+            break;
+    }
+    while (i < s.len && !needs_care((unsigned char)s.p[i]))
+        i++;
+    return i;
+}
+
 /* RFC 8259 section 7 asks for no more escapes than these. What is not UTF-8 has all that is not
  * printable ASCII as numbers. */
 static void append_escaped(struct format_out *o, struct str s)
 {
+    size_t from = 0, plain = plain_len(s);
+    if (LIKELY(plain == s.len)) {
+        append(o, s.p, s.len);
+        return;
+    }
     bool utf8 = utf8_ok(s);
-    size_t from = 0;
-    for (size_t i = 0; i < s.len; i++) {
+    for (size_t i = utf8 ? plain : 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.p[i];
         bool special = c < 0x20 || c == '"' || c == '\\';
         if (!special && (utf8 || c < 0x7f))
