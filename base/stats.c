@@ -168,6 +168,8 @@ void stats_scope_free(struct stats_scope **scope)
     struct stats_scope *s = *scope;
     char *key_text;
     *scope = NULL;
+    if (s && s->refs - 1 == s->holds)
+        s->read = NULL; /* its last owner goes */
     if (!s || --s->refs > 0)
         return;
     (void)map_remove(&registry.by_prefix, make_key(&key_text, s->table, s->prefix));
@@ -188,6 +190,19 @@ void stats_scope_free(struct stats_scope **scope)
     mem_free((void *)(uintptr_t)s->prefix.p);
     mem_free((void *)(uintptr_t)s->base.p);
     mem_free(s);
+}
+
+void stats_scope_hold(struct stats_scope *s)
+{
+    s->refs++;
+    s->holds++;
+}
+
+void stats_scope_release(struct stats_scope *s)
+{
+    CHECK(s->holds > 0);
+    s->holds--;
+    stats_scope_free(&s);
 }
 
 void stats_scope_set_lazy(struct stats_scope *s)

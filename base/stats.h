@@ -84,6 +84,7 @@ struct stats_merged {
 struct stats_scope {
     struct list link; /* registry */
     uint32_t refs;
+    uint32_t holds; /* of refs: those of stats_scope_hold */
     struct stats_table *table;
     struct str prefix;       /* "cluster.NAME.", owned */
     struct str base;         /* "cluster.": the prefix without tagged parts, owned */
@@ -115,6 +116,11 @@ struct stats_scope *stats_scope_new(struct stats_table *table, const struct stat
 /* stats_scope_named is the short form for a prefix of one part without a tag: STR("server"). Main
  * thread. */
 struct stats_scope *stats_scope_named(struct stats_table *table, struct str prefix);
+
+/* stats_scope_hold keeps the memory of a scope until stats_scope_release, although its owners may
+ * free it meanwhile; its reader is then not asked any more. Main thread. */
+void stats_scope_hold(struct stats_scope *s);
+void stats_scope_release(struct stats_scope *s);
 
 /* stats_scope_free drops the reference, *s becomes NULL; the last one unregisters and frees, and no
  * thread may use the scope any more. Main thread. */

@@ -35,8 +35,8 @@ struct item {
     uint32_t idx; /* UINT32_MAX: dynamic */
 };
 
-struct printer {
-    const struct stats_prometheus *p;
+struct stats_prometheus_run {
+    struct stats_prometheus p;
     struct arena arena;
     struct group **groups;
     size_t num_groups, cap_groups;
@@ -46,6 +46,8 @@ struct printer {
     size_t len, cap;
     struct str type_done; /* the metric that has its TYPE line */
     enum stats_kind type_kind;
+    size_t at_item, at_scope; /* what is printed next: of an item, one of its group's scopes */
+    size_t left;              /* lines and looks of this slice */
 };
 
 static const uint32_t DYNAMIC = UINT32_MAX;
@@ -102,7 +104,7 @@ static struct str final_name(struct str name, struct arena *a)
     return out;
 }
 
-static void group_add(struct printer *pr, struct group *g, struct stats_scope *s)
+static void group_add(struct stats_prometheus_run *pr, struct group *g, struct stats_scope *s)
 {
     if (g->num == g->cap) {
         g->cap = g->cap ? g->cap * 2 : 1;
@@ -112,12 +114,13 @@ static void group_add(struct printer *pr, struct group *g, struct stats_scope *s
         g->num_dynamic = mem_realloc(g->num_dynamic, g->cap * sizeof(*g->num_dynamic));
     }
     g->scopes[g->num] = s;
+    stats_scope_hold(s);
     g->labels[g->num] = stats_tags_by_name() ? STR_NULL : stats_tags_of_scope(s, &pr->arena);
     g->dynamic[g->num] = stats_dynamic_sums(s, &pr->arena, &g->num_dynamic[g->num]);
     g->num++;
 }
 
-static void collect_groups(struct printer *pr)
+static void collect_groups(struct stats_prometheus_run *pr)
 {
     struct map by_key;
     map_init(&by_key, false);
@@ -141,8 +144,8 @@ static void collect_groups(struct printer *pr)
     map_cleanup(&by_key, NULL);
 }
 
-static void add_item(struct printer *pr, const struct group *g, enum stats_kind kind, uint32_t idx,
-                     struct str suffix)
+static void add_item(struct stats_prometheus_run *pr, const struct group *g, enum stats_kind kind,
+                     uint32_t idx, struct str suffix)
 {
     const struct stats_scope *s = g->scopes[0];
     struct stats_labels l;
@@ -161,7 +164,7 @@ static void add_item(struct printer *pr, const struct group *g, enum stats_kind 
                                                .idx = idx};
 }
 
-static void collect_dynamic(struct printer *pr, const struct group *g)
+static void collect_dynamic(struct stats_prometheus_run *pr, const struct group *g)
 {
     struct map seen;
     map_init(&seen, false);
@@ -175,13 +178,13 @@ static void collect_dynamic(struct printer *pr, const struct group *g)
     map_cleanup(&seen, NULL);
 }
 
-static void collect_items(struct printer *pr)
+static void collect_items(struct stats_prometheus_run *pr)
 {
     for (size_t i = 0; i < pr->num_groups; i++) {
         const struct group *g = pr->groups[i];
         const struct stats_table *t = g->scopes[0]->table;
         for (uint32_t idx = 0; idx < t->num; idx++) {
-            if (t->defs[idx].kind != STATS_TEXT || pr->p->texts)
+            if (t->defs[idx].kind != STATS_TEXT || pr->p.texts)
                 add_item(pr, g, t->defs[idx].kind, idx, str_of(t->defs[idx].name));
         }
         collect_dynamic(pr, g);
@@ -214,14 +217,14 @@ static int cmp_item(const void *a, const void *b)
 
 /* --- printing ----------------------------------------------------------------------------- */
 
-static void flush(struct printer *pr)
+static void flush(struct stats_prometheus_run *pr)
 {
     if (pr->len)
-        pr->p->emit(pr->p->arg, str_n(pr->out, pr->len));
+        pr->p.emit(pr->p.arg, str_n(pr->out, pr->len));
     pr->len = 0;
 }
 
-static void PRINTF_LIKE(2, 3) line(struct printer *pr, const char *fmt, ...)
+static void PRINTF_LIKE(2, 3) line(struct stats_prometheus_run *pr, const char *fmt, ...)
 {
     va_list ap, again;
     va_start(ap, fmt);
@@ -234,13 +237,14 @@ static void PRINTF_LIKE(2, 3) line(struct printer *pr, const char *fmt, ...)
         (void)vsnprintf(pr->out + pr->len, pr->cap - pr->len, fmt, again);
     }
     pr->len += (size_t)n;
+    pr->left -= pr->left > 0;
     va_end(again);
     va_end(ap);
     if (pr->len >= CHUNK)
         flush(pr);
 }
 
-static void type_line(struct printer *pr, const struct item *it)
+static void type_line(struct stats_prometheus_run *pr, const struct item *it)
 {
     static const char *const types[] = {[STATS_COUNTER] = "counter",
                                         [STATS_GAUGE] = "gauge",
@@ -253,8 +257,8 @@ static void type_line(struct printer *pr, const struct item *it)
     line(pr, "# TYPE %.*s %s\n", STR_ARG(it->metric), types[it->kind]);
 }
 
-static void print_histogram(struct printer *pr, const struct item *it, struct str labels,
-                            struct str name, const struct stats_merged *m)
+static void print_histogram(struct stats_prometheus_run *pr, const struct item *it,
+                            struct str labels, struct str name, const struct stats_merged *m)
 {
     static const struct histogram_counts none;
     const struct histogram_counts *c = m ? &m->cumulative : &none;
@@ -271,8 +275,8 @@ static void print_histogram(struct printer *pr, const struct item *it, struct st
     line(pr, "%.*s_count{%.*s} %" PRIu64 "\n", STR_ARG(it->metric), STR_ARG(labels), c->count);
 }
 
-static void print_fixed(struct printer *pr, const struct item *it, struct stats_scope *s,
-                        struct str labels, struct str name)
+static void print_fixed(struct stats_prometheus_run *pr, const struct item *it,
+                        struct stats_scope *s, struct str labels, struct str name)
 {
     struct str text;
     switch (it->kind) {
@@ -302,57 +306,89 @@ static const struct stats_dynamic_sum *find_dynamic(const struct group *g, size_
     return NULL;
 }
 
-static void print_item(struct printer *pr, const struct item *it)
+/* Prints one scope's share of an item. */
+static void print_share(struct stats_prometheus_run *pr, const struct item *it, size_t i,
+                        struct arena *scratch)
+{
+    struct stats_scope *s = it->group->scopes[i];
+    const struct stats_dynamic_sum *d = it->idx == DYNAMIC ? find_dynamic(it->group, i, it->suffix)
+                                                           : NULL;
+    if (it->idx == DYNAMIC ? !d : !stats_accepted(s, it->idx))
+        return;
+    if (pr->p.used_only && !d && !stats_used(s, it->idx))
+        return;
+    struct str name = arena_printf(scratch, "%.*s%.*s", STR_ARG(s->prefix), STR_ARG(it->suffix));
+    if ((d && !stats_matches(name)) || (pr->p.keep && !pr->p.keep(pr->p.arg, name)))
+        return;
+    struct str more = it->group->labels[i];
+    struct str labels = arena_printf(scratch, "%.*s%s%.*s", STR_ARG(it->labels),
+                                     it->labels.len && more.len ? "," : "", STR_ARG(more));
+    type_line(pr, it);
+    if (d)
+        line(pr, "%.*s{%.*s} %" PRIu64 "\n", STR_ARG(it->metric), STR_ARG(labels), d->value);
+    else
+        print_fixed(pr, it, s, labels, name);
+}
+
+bool stats_prometheus_more(struct stats_prometheus_run *pr, size_t lines)
 {
     struct arena scratch;
     arena_init(&scratch, 1024);
-    for (size_t i = 0; i < it->group->num; i++) {
-        struct stats_scope *s = it->group->scopes[i];
-        const struct stats_dynamic_sum *d = it->idx == DYNAMIC
-                                                ? find_dynamic(it->group, i, it->suffix)
-                                                : NULL;
-        if (it->idx == DYNAMIC ? !d : !stats_accepted(s, it->idx))
-            continue;
-        if (pr->p->used_only && !d && !stats_used(s, it->idx))
-            continue;
+    pr->left = lines;
+    while (pr->at_item < pr->num_items && pr->left > 0) {
+        const struct item *it = &pr->items[pr->at_item];
+        print_share(pr, it, pr->at_scope, &scratch);
+        pr->left -= pr->left > 0; /* looking counts as well as printing */
         arena_reset(&scratch);
-        struct str name = arena_printf(&scratch, "%.*s%.*s", STR_ARG(s->prefix),
-                                       STR_ARG(it->suffix));
-        if ((d && !stats_matches(name)) || (pr->p->keep && !pr->p->keep(pr->p->arg, name)))
+        if (++pr->at_scope < it->group->num)
             continue;
-        struct str more = it->group->labels[i];
-        struct str labels = arena_printf(&scratch, "%.*s%s%.*s", STR_ARG(it->labels),
-                                         it->labels.len && more.len ? "," : "", STR_ARG(more));
-        type_line(pr, it);
-        if (d)
-            line(pr, "%.*s{%.*s} %" PRIu64 "\n", STR_ARG(it->metric), STR_ARG(labels), d->value);
-        else
-            print_fixed(pr, it, s, labels, name);
+        pr->at_scope = 0;
+        pr->at_item++;
     }
+    flush(pr);
     arena_cleanup(&scratch);
+    return pr->at_item < pr->num_items;
+}
+
+struct stats_prometheus_run *stats_prometheus_begin(const struct stats_prometheus *p)
+{
+    struct stats_prometheus_run *pr = NEW(struct stats_prometheus_run);
+    pr->p = *p;
+    arena_init(&pr->arena, 4096);
+    collect_groups(pr);
+    collect_items(pr);
+    if (pr->num_items)
+        qsort(pr->items, pr->num_items, sizeof(*pr->items), cmp_item);
+    pr->out = mem_grow_array(NULL, &pr->cap, 2 * CHUNK, 1);
+    return pr;
+}
+
+void stats_prometheus_end(struct stats_prometheus_run **r)
+{
+    struct stats_prometheus_run *pr = *r;
+    *r = NULL;
+    if (!pr)
+        return;
+    for (size_t i = 0; i < pr->num_groups; i++) {
+        struct group *g = pr->groups[i];
+        for (size_t k = 0; k < g->num; k++)
+            stats_scope_release(g->scopes[k]);
+        mem_free(g->scopes);
+        mem_free(g->labels);
+        mem_free(g->dynamic);
+        mem_free(g->num_dynamic);
+        mem_free(g);
+    }
+    mem_free(pr->groups);
+    mem_free(pr->items);
+    mem_free(pr->out);
+    arena_cleanup(&pr->arena);
+    mem_free(pr);
 }
 
 void stats_prometheus_write(const struct stats_prometheus *p)
 {
-    struct printer pr = {.p = p};
-    arena_init(&pr.arena, 4096);
-    collect_groups(&pr);
-    collect_items(&pr);
-    if (pr.num_items)
-        qsort(pr.items, pr.num_items, sizeof(*pr.items), cmp_item);
-    pr.out = mem_grow_array(NULL, &pr.cap, 2 * CHUNK, 1);
-    for (size_t i = 0; i < pr.num_items; i++)
-        print_item(&pr, &pr.items[i]);
-    flush(&pr);
-    for (size_t i = 0; i < pr.num_groups; i++) {
-        mem_free(pr.groups[i]->scopes);
-        mem_free(pr.groups[i]->labels);
-        mem_free(pr.groups[i]->dynamic);
-        mem_free(pr.groups[i]->num_dynamic);
-        mem_free(pr.groups[i]);
-    }
-    mem_free(pr.groups);
-    mem_free(pr.items);
-    mem_free(pr.out);
-    arena_cleanup(&pr.arena);
+    struct stats_prometheus_run *pr = stats_prometheus_begin(p);
+    (void)stats_prometheus_more(pr, SIZE_MAX);
+    stats_prometheus_end(&pr);
 }

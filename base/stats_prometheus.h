@@ -16,6 +16,16 @@ struct stats_prometheus {
 /* stats_prometheus_write prints all stats that are accepted, kept and, with used_only, used. */
 void stats_prometheus_write(const struct stats_prometheus *p);
 
+/* The same in slices: stats_prometheus_begin copies *p (what it points to is borrowed) and notes
+ * what there is to print; stats_prometheus_more prints about `lines` more, or looks at
+ * as many stats that are not to be printed; false: that was all. Numbers are those of the moment in
+ * which they are printed; scopes that come meanwhile are not seen, those that go stay until
+ * stats_prometheus_end, which must be called and sets *r to NULL. */
+struct stats_prometheus_run;
+struct stats_prometheus_run *stats_prometheus_begin(const struct stats_prometheus *p);
+bool stats_prometheus_more(struct stats_prometheus_run *r, size_t lines);
+void stats_prometheus_end(struct stats_prometheus_run **r);
+
 /* stats_prometheus_add_namespace: metrics whose name begins with `ns` and a dot lose both that and
  * the "envoy_" ("istiocustom"). stats_prometheus_reset forgets namespaces and bounds. */
 void stats_prometheus_add_namespace(struct str ns);

@@ -25,8 +25,9 @@ enum {
     BODY_MAX = 65536, /* of a request */
     BUFFER_HIGH = 1 << 20,
     BACKLOG = 128,
-    PAUSE_MS = 100, /* out of file descriptors */
-    AFTER_MS = 20,  /* for the kernel to take a response that is the last */
+    PAUSE_MS = 100,   /* out of file descriptors */
+    STALL_MS = 60000, /* a client that takes nothing of its response for so long is cut */
+    AFTER_MS = 20,    /* for the kernel to take a response that is the last */
 };
 
 struct admin {
@@ -63,7 +64,8 @@ struct admin_exchange {
     const struct headers *headers;
     struct buffer body; /* of the request */
     struct admin_response response;
-    struct task slice; /* the next slice of a long body */
+    struct task slice;  /* the next slice of a long body */
+    struct timer stall; /* while blocked */
     uint64_t start_ms;
     bool responding, too_large, blocked;
 };
@@ -77,6 +79,7 @@ static void exchange_free(struct admin_exchange *x)
                               loop_now_ms(c->conn.loop) - x->start_ms);
     c->exchange = NULL;
     task_cancel(&x->slice);
+    timer_disarm(&x->stall);
     admin_response_cleanup(&x->response);
     buffer_cleanup(&x->body);
     x->magic = 0;
@@ -222,13 +225,24 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
 
 static void on_above(void *user)
 {
-    OBJ_CAST(user, struct admin_exchange, ADMIN_EXCHANGE_MAGIC)->blocked = true;
+    struct admin_exchange *x = OBJ_CAST(user, struct admin_exchange, ADMIN_EXCHANGE_MAGIC);
+    x->blocked = true;
+    timer_arm(&x->stall, STALL_MS);
+}
+
+static void on_stall(void *arg)
+{
+    struct admin_exchange *x = OBJ_CAST(arg, struct admin_exchange, ADMIN_EXCHANGE_MAGIC);
+    x->cs->ops->reset(x->cs, RESET_LOCAL);
+    x->cs = NULL;
+    exchange_free(x);
 }
 
 static void on_below(void *user)
 {
     struct admin_exchange *x = OBJ_CAST(user, struct admin_exchange, ADMIN_EXCHANGE_MAGIC);
     x->blocked = false;
+    timer_disarm(&x->stall);
     if (x->responding && x->response.more)
         loop_post(x->owner->conn.loop, &x->slice);
 }
@@ -267,6 +281,7 @@ static void new_stream(void *user, struct codec_stream *cs)
     buffer_init(&x->body);
     buffer_init(&x->response.body);
     task_init(&x->slice, on_slice, x);
+    timer_init(&x->stall, c->conn.loop, on_stall, x);
     c->exchange = x;
     cs->events = &exchange_events;
     cs->user = x;

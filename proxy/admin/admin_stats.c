@@ -263,6 +263,7 @@ void admin_stats(const struct admin_request *rq, struct admin_response *rs)
 struct scrape {
     struct regex *filter;
     bool invert;
+    struct stats_prometheus_run *run;
     struct buffer *out;
 };
 
@@ -277,24 +278,43 @@ static void emit(void *arg, struct str text)
     buffer_add_str(((struct scrape *)arg)->out, text);
 }
 
+static bool more_metrics(void *arg, struct buffer *out)
+{
+    struct scrape *s = arg;
+    s->out = out;
+    return stats_prometheus_more(s->run, SLICE);
+}
+
+static void scrape_done(void *arg)
+{
+    struct scrape *s = arg;
+    stats_prometheus_end(&s->run);
+    regex_free(&s->filter);
+    mem_free(s);
+}
+
 void admin_stats_prometheus(const struct admin_request *rq, struct admin_response *rs)
 {
-    struct scrape s = {.invert = admin_flag(rq, "invert_filter"), .out = &rs->body};
     struct str buckets, err;
+    struct regex *filter;
     if (admin_query_get(&rq->query, "histogram_buckets", &buckets) && buckets.len &&
         !str_eq(buckets, STR("cumulative")) && !str_eq(buckets, STR("none"))) {
         admin_error(rs, 400, "unsupported prometheus histogram bucket mode");
         return;
     }
-    if (!admin_regex(rq, "filter", &s.filter, &err)) {
+    if (!admin_regex(rq, "filter", &filter, &err)) {
         admin_error(rs, 400, "Invalid re2 regex: %.*s", STR_ARG(err));
         return;
     }
-    struct stats_prometheus p = {.used_only = admin_flag(rq, "usedonly"),
-                                 .texts = admin_flag(rq, "text_readouts"),
-                                 .keep = s.filter ? keep : NULL,
-                                 .emit = emit,
-                                 .arg = &s};
-    stats_prometheus_write(&p);
-    regex_free(&s.filter);
+    struct scrape *s = NEW(struct scrape);
+    *s = (struct scrape){.filter = filter, .invert = admin_flag(rq, "invert_filter")};
+    s->run = stats_prometheus_begin(
+        &(struct stats_prometheus){.used_only = admin_flag(rq, "usedonly"),
+                                   .texts = admin_flag(rq, "text_readouts"),
+                                   .keep = filter ? keep : NULL,
+                                   .emit = emit,
+                                   .arg = s});
+    rs->more = more_metrics;
+    rs->done = scrape_done;
+    rs->arg = s;
 }

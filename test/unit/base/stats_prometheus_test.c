@@ -272,6 +272,83 @@ START_TEST(test_fixed_tags_with_defaults)
 }
 END_TEST
 
+static bool read_seven(void *arg, uint32_t idx, uint64_t *out)
+{
+    ck_assert_ptr_nonnull(arg);
+    *out = 7;
+    return idx == CX_ACTIVE;
+}
+
+START_TEST(test_slices_give_the_same)
+{
+    struct stats_scope *a = cluster("a"), *b = cluster("b"), *c = cluster("c");
+    stats_count_code(a, 1, "upstream_rq_", 200);
+    stats_count_code(c, 0, "upstream_rq_", 503);
+    struct arena copy;
+    arena_init(&copy, 0);
+    struct str whole = arena_str(&copy, str_of(print((struct stats_prometheus){.texts = true})));
+    for (size_t lines = 1; lines < 50; lines += 3) {
+        struct stats_prometheus p = {.texts = true, .emit = on_text};
+        struct stats_prometheus_run *r = stats_prometheus_begin(&p);
+        unsigned slices = 1;
+        printed[0] = '\0';
+        while (stats_prometheus_more(r, lines))
+            slices++;
+        stats_prometheus_end(&r);
+        ck_assert_ptr_null(r);
+        ck_assert_str_eq(printed, whole.p);
+        ck_assert_uint_gt(slices, 1);
+    }
+    arena_cleanup(&copy);
+    stats_scope_free(&a);
+    stats_scope_free(&b);
+    stats_scope_free(&c);
+}
+END_TEST
+
+static bool keep_none(void *arg, struct str name)
+{
+    ++*(unsigned *)arg;
+    return false;
+}
+
+START_TEST(test_what_is_not_printed_counts_too)
+{
+    struct stats_scope *a = cluster("a");
+    unsigned looked = 0;
+    struct stats_prometheus p = {.keep = keep_none, .emit = on_text, .arg = &looked};
+    struct stats_prometheus_run *r = stats_prometheus_begin(&p);
+    ck_assert(stats_prometheus_more(r, 2));
+    ck_assert_uint_eq(looked, 2);
+    stats_prometheus_end(&r); /* in the middle */
+    stats_scope_free(&a);
+}
+END_TEST
+
+START_TEST(test_scopes_may_go_between_slices)
+{
+    struct stats_scope *a = cluster("a"), *b = cluster("b");
+    int owner;
+    stats_scope_set_reader(a, read_seven, &owner);
+    stats_add(a, 0, RQ_TOTAL, 3);
+    struct stats_prometheus p = {.emit = on_text};
+    struct stats_prometheus_run *r = stats_prometheus_begin(&p),
+                                *other = stats_prometheus_begin(&p);
+    printed[0] = '\0';
+    ck_assert(stats_prometheus_more(r, 1));
+    stats_scope_free(&a); /* whatever the reader stands for is gone too */
+    while (stats_prometheus_more(r, 1))
+        continue;
+    ck_assert(strstr(printed, "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"a\"} 3\n"));
+    ck_assert(strstr(printed, "envoy_cluster_upstream_cx_active{envoy_cluster_name=\"a\"} 0\n"));
+    stats_prometheus_end(&r);
+    ck_assert(strstr(print((struct stats_prometheus){0}), "{envoy_cluster_name=\"a\"}"));
+    stats_prometheus_end(&other);
+    ck_assert(!strstr(print((struct stats_prometheus){0}), "{envoy_cluster_name=\"a\"}"));
+    stats_scope_free(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base/stats_prometheus");
@@ -287,6 +364,9 @@ int main(void)
     tcase_add_test(tc, test_bad_patterns);
     tcase_add_test(tc, test_namespace_without_prefix);
     tcase_add_test(tc, test_fixed_tags_with_defaults);
+    tcase_add_test(tc, test_slices_give_the_same);
+    tcase_add_test(tc, test_what_is_not_printed_counts_too);
+    tcase_add_test(tc, test_scopes_may_go_between_slices);
     tcase_add_checked_fixture(tc, setup, teardown);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);

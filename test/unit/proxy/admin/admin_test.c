@@ -155,7 +155,8 @@ START_TEST(test_unescaped_characters)
     (void)ask("GET /stats?usedonly&filter=^(http\\.admin\\.downstream_(cx_active|cx_total))$ "
               "HTTP/1.1\r\nHost: a\r\n\r\n");
     ck_assert(strstr(got, "HTTP/1.1 200 OK\r\n") == got);
-    ck_assert(strstr(got, "http.admin.downstream_cx_active: 1\nhttp.admin.downstream_cx_total: 1\n"));
+    ck_assert(
+        strstr(got, "http.admin.downstream_cx_active: 1\nhttp.admin.downstream_cx_total: 1\n"));
     (void)ask("GET /stats?filter=[{`\"<>}] HTTP/1.1\r\nHost: a\r\n\r\n");
     ck_assert(strstr(got, "HTTP/1.1 200 OK\r\n") == got);
 }
@@ -183,8 +184,9 @@ START_TEST(test_form)
     (void)ask("POST /runtime_modify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
               "Content-Type: text/plain\r\n\r\na=b");
     ck_assert(strstr(got, "HTTP/1.1 400 ") == got);
-    (void)ask("POST /runtime_modify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
-              "Content-Type: application/x-www-form-urlencoded\r\n\r\n3\r\na=b\r\n0\r\nx: y\r\n\r\n");
+    (void)ask(
+        "POST /runtime_modify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n\r\n3\r\na=b\r\n0\r\nx: y\r\n\r\n");
     ck_assert(strstr(got, "HTTP/1.1 503 ") == got);
 }
 END_TEST
@@ -193,13 +195,15 @@ START_TEST(test_body_limit)
 {
     static char big[65537];
     memset(big, 'x', sizeof(big) - 1);
-    send_text(client, "POST /healthcheck/fail HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n");
+    send_text(client,
+              "POST /healthcheck/fail HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n");
     send_text(client, big);
     (void)receive(client);
     ck_assert(strstr(got, "HTTP/1.1 200 OK\r\n") == got);
     ck_assert(server.health_failed);
     server.health_failed = false;
-    send_text(client, "POST /healthcheck/fail HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n");
+    send_text(client,
+              "POST /healthcheck/fail HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n");
     send_text(client, big);
     send_text(client, "x");
     (void)receive(client);
@@ -291,6 +295,22 @@ START_TEST(test_slow_reader)
     ck_assert_str_eq(got + got_len - 5, "0\r\n\r\n");
     turn(20);
     ck_assert_uint_eq(stat_of("http.admin.downstream_rq_active"), 0);
+    free_many();
+}
+END_TEST
+
+START_TEST(test_stalled_reader_is_cut)
+{
+    make_many();
+    send_text(client, "GET /stats?filter=^s HTTP/1.1\r\nHost: a\r\n\r\n");
+    turn(300);
+    loop_advance(server.loop, 59000);
+    turn(20);
+    ck_assert_uint_eq(stat_of("http.admin.downstream_rq_active"), 1);
+    loop_advance(server.loop, 2000);
+    turn(20);
+    ck_assert_uint_eq(stat_of("http.admin.downstream_rq_active"), 0);
+    ck_assert_uint_eq(stat_of("http.admin.downstream_cx_active"), 0);
     free_many();
 }
 END_TEST
@@ -427,6 +447,7 @@ int main(void)
     tcase_add_test(tc, test_too_many_parameters);
     tcase_add_test(tc, test_client_goes_in_the_middle);
     tcase_add_test(tc, test_slow_reader);
+    tcase_add_test(tc, test_stalled_reader_is_cut);
     tcase_add_test(tc, test_client_goes_in_the_middle_of_slices);
     tcase_add_test(tc, test_idle_connections_are_closed);
     tcase_add_test(tc, test_half_a_head_times_out);
