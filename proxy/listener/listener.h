@@ -50,6 +50,7 @@ struct listen_sockets {
     unsigned num;
     bool shared; /* all entries are the same socket */
     bool listening;
+    _Atomic bool stopped; /* drained: nobody accepts on it any more */
     int backlog;
 };
 

@@ -310,6 +310,8 @@ static void stop_matching(struct listeners *ls, bool inbound_only)
         struct listener *l = CONTAINER_OF(e, struct entry, link)->active;
         if (!concerned(l, inbound_only))
             continue;
+        if (l->sockets)
+            atomic_store_explicit(&l->sockets->stopped, true, memory_order_relaxed);
         publish(ls, PUBLISH_STOP, l, NULL);
         stats_inc(ls->stats, 0, LM_STOPPED);
     }

@@ -80,7 +80,7 @@ static void on_acceptable(void *arg, unsigned events)
 static void accept_start(struct acceptor *a)
 {
     struct listener *l = a->listener;
-    if (!l->sockets)
+    if (!l->sockets || atomic_load_explicit(&l->sockets->stopped, memory_order_relaxed))
         return;
     unsigned i = a->owner->worker->index - 1;
     io_watch_init_level(&a->watch, a->owner->worker->loop, l->sockets->fds[i], on_acceptable, a);
@@ -127,6 +127,13 @@ static void drop(struct worker_listeners *wl, struct listener *l)
     listener_unref(a->listener);
     a->magic = 0;
     mem_free(a);
+}
+
+/* The socket stays open on main, and the kernel would go on taking connections for it. */
+static void refuse(const struct worker *w, const struct listener *l)
+{
+    if (l->sockets)
+        (void)shutdown(l->sockets->fds[w->index - 1], SHUT_RDWR);
 }
 
 static void drain(struct worker_listeners *wl, const struct listener *l)
@@ -195,6 +202,7 @@ static void deliver(void *arg)
         break;
     case PUBLISH_STOP:
         drop(wl, p->old);
+        refuse(w, p->old);
         break;
     case PUBLISH_DRAIN:
         drain(wl, p->old);
