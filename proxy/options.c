@@ -48,7 +48,7 @@ struct flag {
 
 static const struct flag flags[] = {
     TEXT("config-path", 'c', config_path,
-         "bootstrap file: .json, .yaml, .yml, .pb or .pb_text name its form"),
+         "bootstrap file: .json, .yaml, .yml or .pb names its form"),
     TEXT("config-yaml", 0, config_yaml,
          "bootstrap as YAML or JSON text, merged over --config-path"),
     SPECIAL("mode", "serve, validate or init_only"),

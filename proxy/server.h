@@ -63,7 +63,7 @@ void server_check_ready(struct server *s);
  * process goes on in any case, as Envoy's. */
 void server_drain_listeners(struct server *s, bool inbound_only, bool graceful, bool skip_exit);
 
-/* server_shutdown: SIGTERM, /quitquitquit: drains for the drain time while requests are under way,
+/* server_shutdown: SIGTERM drains for the drain time while requests are under way,
  * then ends. */
 void server_shutdown(struct server *s, bool at_once);
 

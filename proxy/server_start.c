@@ -3,6 +3,7 @@
 #include "api-protos/message.h"
 #include "api-protos/wkt.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "cluster/cluster_tls.h"
 #include "cluster/clusters.h"
 #include "envoy/config/core/v3/address.pb-c.h"
@@ -182,7 +183,12 @@ static bool add_listeners(struct server *s, struct errors *e)
 {
     const Bootstrap *m = s->bootstrap->msg;
     for (size_t i = 0; m->static_resources && i < m->static_resources->n_listeners; i++) {
-        const Envoy__Config__Listener__V3__Listener *l = m->static_resources->listeners[i];
+        Envoy__Config__Listener__V3__Listener *l = m->static_resources->listeners[i];
+        if (!l->name[0]) { /* as in Envoy, one without a name is given a random one */
+            char *name = arena_zalloc(&s->bootstrap->arena, UUID_LEN + 1);
+            random_uuid(name);
+            l->name = name;
+        }
         size_t mark = push_named(e, "static_resources.listeners", i, l->name);
         struct str bytes = pb_pack(&l->base, &s->bootstrap->arena);
         if (s->env->validate)
