@@ -21,12 +21,13 @@ struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
     return host_ref(choice.host);
 }
 
-bool cluster_drops(struct cluster *c)
+enum cluster_drop cluster_drops(struct cluster *c)
 {
-    if (c->hosts->drop_ppm == 0 || random_below(MILLION) >= c->hosts->drop_ppm)
-        return false;
+    uint32_t ppm = c->hosts->drop_ppm;
+    if (ppm == 0 || random_below(MILLION) >= ppm)
+        return CLUSTER_DROP_NONE;
     stats_inc(c->stats, c->thread, CLUSTER_UPSTREAM_RQ_DROP_OVERLOAD);
-    return true;
+    return ppm >= MILLION ? CLUSTER_DROP_ALL : CLUSTER_DROP_THIS;
 }
 
 static void add_one(_Atomic uint64_t *n)

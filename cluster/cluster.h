@@ -65,7 +65,6 @@ struct cluster_config {
     bool http1_trailers;                   /* Http1ProtocolOptions.enable_trailers */
     uint32_t max_headers_count;            /* of a response; 0: the codec's default */
     uint32_t max_headers_kb;               /* the same */
-    uint64_t max_stream_duration_ms;       /* 0: none */
     struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;
                                               NULL entries are raw_buffer */
     uint32_t num_transports;
@@ -152,10 +151,11 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
  * that would come straight back to a listener of this process is refused (loop guard). */
 struct host *cluster_pick(struct cluster *c, const struct lb_request *rq);
 
-/* cluster_drops rolls the dice of the assignment's drop_overloads: true if this request is to be
- * answered 503 with flag DO instead of being sent. Counted. Ask once a request, before the first
- * cluster_pick. */
-bool cluster_drops(struct cluster *c);
+/* cluster_drops rolls the dice of the assignment's drop_overloads: whether this request is to be
+ * answered 503 instead of being sent, with flag DO, or UDO when all are. Counted. Ask once a
+ * request, before the first cluster_pick. */
+enum cluster_drop { CLUSTER_DROP_NONE, CLUSTER_DROP_THIS, CLUSTER_DROP_ALL };
+enum cluster_drop cluster_drops(struct cluster *c);
 
 /* cluster_count_outcome feeds outlier detection and the host's counters (rq_success, rq_error,
  * rq_timeout) with the outcome of a try. `status` with OUTCOME_STATUS only. */

@@ -170,6 +170,8 @@ void cluster_compile_outlier(const void *outlier_detection, struct outlier_confi
 
 typedef Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions http_options;
 
+enum { MAX_HEADERS_KB = 8192 };
+
 static void compile_common(const Envoy__Config__Core__V3__HttpProtocolOptions *msg,
                            struct cluster_config *out, struct errors *e)
 {
@@ -179,10 +181,12 @@ static void compile_common(const Envoy__Config__Core__V3__HttpProtocolOptions *m
                                            "idle_timeout");
     out->max_connection_duration_ms = wkt_duration_ms(msg->max_connection_duration, 0, e,
                                                       "max_connection_duration");
-    out->max_stream_duration_ms = wkt_duration_ms(msg->max_stream_duration, 0, e,
-                                                  "max_stream_duration");
+    if (msg->max_stream_duration)
+        errors_warn(e, "max_stream_duration", "is honoured by routes only so far");
     out->max_headers_count = wkt_u32(msg->max_headers_count, 0);
     out->max_headers_kb = wkt_u32(msg->max_response_headers_kb, 0);
+    if (out->max_headers_kb > MAX_HEADERS_KB)
+        errors_add(e, "max_response_headers_kb", "must be at most %d", MAX_HEADERS_KB);
     if (msg->max_requests_per_connection && out->max_requests_per_connection)
         errors_add(e, "max_requests_per_connection", "is given by the cluster too");
     else if (msg->max_requests_per_connection)

@@ -289,6 +289,10 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
     struct headers *h = reply_headers(s, status);
     if ((flags & FLAG(UPSTREAM_OVERFLOW)) && !s->hc->config->suppress_envoy_headers)
         headers_add_known(h, HDR_X_ENVOY_OVERLOADED, STR("true"));
+    if (flags & FLAG(DROP_OVERLOAD))
+        headers_add(h, STR("x-envoy-drop-overload"), STR("true"));
+    if (flags & FLAG(UNCONDITIONAL_DROP_OVERLOAD))
+        headers_add(h, STR("x-envoy-unconditional-drop-overload"), STR("true"));
     reply(s, h, body);
 }
 

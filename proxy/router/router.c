@@ -192,13 +192,31 @@ static void set_expected_timeout(struct router *r)
                       arena_printf(s->arena, "%llu", (unsigned long long)ms));
 }
 
+/* Where an ORIGINAL_DST cluster is to go: as its header says if that is an address, else where the
+ * connection was going. */
+static const struct addr *destination(struct router *r, struct addr *room)
+{
+    const struct cluster_config *config = r->cluster->config;
+    const struct stream *s = r->stream;
+    const struct header *h = config->use_http_header
+                                 ? headers_find(s->request, config->http_header_name)
+                                 : NULL;
+    if (!h)
+        return &s->hc->down->info.local;
+    if (addr_parse_ip_port(h->value, room))
+        return room;
+    count(r, CLUSTER_ORIGINAL_DST_HOST_INVALID);
+    return &s->hc->down->info.local;
+}
+
 static void start_try(struct router *r)
 {
     struct stream *s = r->stream;
+    struct addr room;
     r->tries++;
     s->info.attempts = r->tries;
     struct lb_request lb = {
-        .original_dst = &s->hc->down->info.local,
+        .original_dst = destination(r, &room),
         .tried = r->tried,
         .num_tried = r->retry.previous_hosts ? r->num_tried : 0,
         .max_tries = r->retry.host_attempts + 1,
@@ -376,6 +394,26 @@ static void no_cluster(struct router *r, struct stream *s)
                        STR("cluster_not_found"), STR_NULL);
 }
 
+/* The endpoints' own load shedding (drop_overloads); true: answered. */
+static bool dropped(struct router *r)
+{
+    switch (cluster_drops(r->cluster)) {
+    case CLUSTER_DROP_NONE:
+        return false;
+    case CLUSTER_DROP_THIS:
+        count_code(r, 503);
+        stream_local_reply(r->stream, 503, FLAG(DROP_OVERLOAD), STR("drop_overload"),
+                           STR("drop overload"));
+        return true;
+    case CLUSTER_DROP_ALL:
+        break;
+    }
+    count_code(r, 503);
+    stream_local_reply(r->stream, 503, FLAG(UNCONDITIONAL_DROP_OVERLOAD),
+                       STR("unconditional_drop_overload"), STR("unconditional drop overload"));
+    return true;
+}
+
 void router_start(struct router *r, struct stream *s)
 {
     struct str name = route_cluster_name(s->route, &s->match, &s->weighted);
@@ -401,6 +439,8 @@ void router_start(struct router *r, struct stream *s)
                            STR("HTTP/2 upstreams are not supported yet"));
         return;
     }
+    if (dropped(r))
+        return;
     set_expected_timeout(r);
     route_rewrite_request(s->table, s->route, s->weighted, !s->hc->config->suppress_envoy_headers,
                           s->request, &s->info);

@@ -8,7 +8,14 @@
 
 enum { UPSTREAM_MAGIC = 0x55505351 };
 
-static const struct http_client_limits response_limits = {61440, 100};
+enum { RESPONSE_HEADERS_BYTES = 61440, RESPONSE_HEADERS = 100 };
+
+static struct http_client_limits response_limits(const struct cluster_config *config)
+{
+    return (struct http_client_limits){
+        config->max_headers_kb ? config->max_headers_kb * 1024 : RESPONSE_HEADERS_BYTES,
+        config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS};
+}
 
 static uint64_t now_us(const struct upstream_request *u)
 {
@@ -212,7 +219,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     u->pc = pc;
     u->started_us = now_us(u);
     describe(u);
-    u->cs = h1_client_stream(pc, s->arena, &response_limits, &events, u);
+    struct http_client_limits limits = response_limits(r->cluster->config);
+    u->cs = h1_client_stream(pc, s->arena, &limits, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && r->cluster->config->http1_trailers;

@@ -130,7 +130,9 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->idle_timeout_ms, 10000);
     ck_assert_uint_eq(c->max_connection_duration_ms, 60000);
     ck_assert_uint_eq(c->max_requests_per_connection, 7);
-    ck_assert_uint_eq(c->max_stream_duration_ms, 5000);
+    ck_assert(warned("typed_extension_protocol_options["
+                     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions]."
+                     "common_http_protocol_options.max_stream_duration"));
     ck_assert_uint_eq(c->max_headers_count, 50);
     ck_assert_uint_eq(c->max_headers_kb, 20);
     ck_assert(c->http1_trailers);
@@ -312,6 +314,8 @@ static const struct {
     {"'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3.HttpProtocolOptions':"
      "{'@type':'type.googleapis.com/envoy.config.cluster.v3.Cluster','name':'x'}}",
      "is not envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
+    {"'common_http_protocol_options':{'max_response_headers_kb':8193}",
+     "common_http_protocol_options.max_response_headers_kb: "},
     {"'max_requests_per_connection':1,'common_http_protocol_options':{"
      "'max_requests_per_connection':2}",
      "common_http_protocol_options.max_requests_per_connection: is given by the cluster too"},
