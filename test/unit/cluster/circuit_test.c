@@ -137,6 +137,7 @@ int main(void)
     TCase *t = tcase_create("circuit");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, takes_up_to_the_limit);
     tcase_add_test(t, always_goes_beyond);

@@ -472,6 +472,7 @@ int main(void)
     TCase *t = tcase_create("compile");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, defaults);
     tcase_add_test(t, what_it_says);

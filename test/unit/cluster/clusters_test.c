@@ -677,6 +677,7 @@ int main(void)
     TCase *t = tcase_create("warming");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, static_cluster_is_there_at_once);
     tcase_add_test(t, eds_cluster_warms);

@@ -337,6 +337,7 @@ int main(void)
     TCase *t = tcase_create("membership");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, compiles);
     tcase_add_loop_test(t, refused, 0, ARRAY_LEN(bad));

@@ -193,6 +193,7 @@ int main(void)
     TCase *t = tcase_create("original_dst");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_host_for_each_address);
     tcase_add_test(t, nowhere_to_go);

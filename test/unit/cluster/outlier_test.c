@@ -313,6 +313,7 @@ int main(void)
     TCase *t = tcase_create("outlier");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, five_in_a_row);
     tcase_add_test(t, gateway_failures);

@@ -680,6 +680,7 @@ int main(void)
     TCase *t = tcase_create("pool");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, gives_and_reuses);
     tcase_add_test(t, most_recently_used_first);
