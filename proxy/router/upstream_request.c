@@ -30,6 +30,11 @@ static void count(struct upstream_request *u, uint32_t stat)
 /* The exchange is over; the connection belongs to the codec and the pool again. */
 static void let_go(struct upstream_request *u)
 {
+    struct stream_info *si = &u->router->stream->info;
+    if (u->pc) {
+        si->upstream_wire_bytes_received = u->pc->conn.bytes_read - u->bytes_read;
+        si->upstream_wire_bytes_sent = u->pc->conn.bytes_written - u->bytes_written;
+    }
     u->over = true;
     u->cs = NULL;
     u->pc = NULL;
@@ -86,7 +91,6 @@ static void on_headers(void *user, struct headers *h, bool end)
 static void on_data(void *user, struct buffer *data, bool end)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
-    u->router->stream->info.upstream_wire_bytes_received += data->len;
     touch(u);
     if (end)
         response_ended(u);
@@ -191,6 +195,8 @@ static void describe(struct upstream_request *u)
 {
     struct stream *s = u->router->stream;
     struct stream_info *si = &s->info;
+    u->bytes_read = u->pc->conn.bytes_read;
+    u->bytes_written = u->pc->conn.bytes_written;
     si->upstream_local = u->pc->conn.local;
     si->upstream_remote = u->host->addr;
     si->upstream_protocol = PROTOCOL_HTTP11;
@@ -260,7 +266,6 @@ bool upstream_request_ready(const struct upstream_request *u)
 void upstream_request_body(struct upstream_request *u, struct buffer *b, bool end)
 {
     struct stream_info *si = &u->router->stream->info;
-    si->upstream_wire_bytes_sent += b->len;
     if (end) {
         u->sent_end = true;
         si->upstream_last_tx_us = now_us(u);

@@ -16,8 +16,9 @@ struct upstream_request {
     struct codec_stream *cs; /* NULL before the slot and after the end */
     struct timer per_try, per_try_idle;
     uint64_t started_us;
-    uint32_t pauses; /* asked for before there was an exchange */
-    bool above;      /* the connection takes no more for now */
+    uint64_t bytes_read, bytes_written; /* of the connection, when the exchange began */
+    uint32_t pauses;                    /* asked for before there was an exchange */
+    bool above;                         /* the connection takes no more for now */
     bool sent_end, got_headers, over;
 };
 
