@@ -179,11 +179,35 @@ static bool add_clusters(struct server *s, struct str ads_cluster, struct errors
     return errors_ok(e) && clusters_check_streams(s->clusters, ads_cluster, NULL, 0, e);
 }
 
+typedef Envoy__Config__Listener__V3__Listener Listener;
+
+/* The address and port, when it asks for one; else NULL. */
+static const Envoy__Config__Core__V3__SocketAddress *fixed_address(const Listener *l)
+{
+    const Envoy__Config__Core__V3__Address *a = l->address;
+    if (!a || a->address_case != ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
+        return NULL;
+    return a->socket_address->port_value ? a->socket_address : NULL;
+}
+
+/* SO_REUSEPORT would let both have it, and connections would go to either. */
+static void check_address(const Bootstrap *m, size_t i, struct errors *e)
+{
+    const Envoy__Config__Core__V3__SocketAddress *b, *a;
+    a = fixed_address(m->static_resources->listeners[i]);
+    for (size_t k = 0; a && k < i; k++) {
+        b = fixed_address(m->static_resources->listeners[k]);
+        if (b && a->port_value == b->port_value && strcmp(a->address, b->address) == 0)
+            errors_add(e, "address", "has duplicate address '%s:%u' as existing listener '%s'",
+                       a->address, a->port_value, m->static_resources->listeners[k]->name);
+    }
+}
+
 static bool add_listeners(struct server *s, struct errors *e)
 {
     const Bootstrap *m = s->bootstrap->msg;
     for (size_t i = 0; m->static_resources && i < m->static_resources->n_listeners; i++) {
-        Envoy__Config__Listener__V3__Listener *l = m->static_resources->listeners[i];
+        Listener *l = m->static_resources->listeners[i];
         if (!l->name[0]) { /* as in Envoy, one without a name is given a random one */
             char *name = arena_zalloc(&s->bootstrap->arena, UUID_LEN + 1);
             random_uuid(name);
@@ -191,6 +215,7 @@ static bool add_listeners(struct server *s, struct errors *e)
         }
         size_t mark = push_named(e, "static_resources.listeners", i, l->name);
         struct str bytes = pb_pack(&l->base, &s->bootstrap->arena);
+        check_address(m, i, e);
         if (s->env->validate)
             listener_unref(listener_compile(s, s->env, l, e));
         else

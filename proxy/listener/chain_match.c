@@ -1,6 +1,5 @@
 #include "proxy/listener/chain_match.h"
 
-#include "api-protos/message.h"
 #include "api-protos/wkt.h"
 #include "base/cidr.h"
 #include "envoy/config/core/v3/address.pb-c.h"
@@ -61,11 +60,8 @@ static struct names compile_servers(struct arena *a, char **names, size_t n, str
             if (s.p[k] >= 'A' && s.p[k] <= 'Z')
                 ((char *)(uintptr_t)s.p)[k] |= 0x20;
         }
-        if (str_eq(s, STR("*"))) {
-            s = STR(".");
-        } else if (str_starts(s, STR("*."))) {
+        if (str_starts(s, STR("*.")))
             s = str_n(s.p + 1, s.len - 1);
-        }
         size_t mark = errors_push_index(e, "server_names", i);
         if (str_chr(s, '*') >= 0)
             errors_add(e, NULL, "partial wildcards are not supported in server names");
@@ -97,23 +93,65 @@ static void compile_rule(struct arena *a, const Match *m, struct rule *r, struct
         r->source_ports[i] = m->source_ports[i];
 }
 
+static bool share_range(const struct ranges *a, const struct ranges *b)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        for (size_t k = 0; k < b->n; k++) {
+            if (cidr_eq(&a->v[i], &b->v[k]))
+                return true;
+        }
+    }
+    return !a->n && !b->n;
+}
+
+static bool share_name(const struct names *a, const struct names *b)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        for (size_t k = 0; k < b->n; k++) {
+            if (str_eq(a->v[i], b->v[k]))
+                return true;
+        }
+    }
+    return !a->n && !b->n;
+}
+
+static bool share_port(const struct rule *a, const struct rule *b)
+{
+    for (size_t i = 0; i < a->num_source_ports; i++) {
+        for (size_t k = 0; k < b->num_source_ports; k++) {
+            if (a->source_ports[i] == b->source_ports[k])
+                return true;
+        }
+    }
+    return !a->num_source_ports && !b->num_source_ports;
+}
+
+/* Whether one value of every criterion is both's: a connection with these would not know where to
+ * go. Ranges that contain each other are apart: the narrower one wins. */
+static bool overlap(const struct rule *a, const struct rule *b)
+{
+    return a->port == b->port && a->source_type == b->source_type &&
+           str_eq(a->transport, b->transport) && share_name(&a->servers, &b->servers) &&
+           share_name(&a->alpn, &b->alpn) && share_range(&a->destination, &b->destination) &&
+           share_range(&a->direct_source, &b->direct_source) &&
+           share_range(&a->source, &b->source) && share_port(a, b);
+}
+
 struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n,
                                         struct errors *e)
 {
     struct chain_match *cm = ARENA_NEW(a, struct chain_match);
-    struct str *packed = arena_zalloc(a, (n + 1) * sizeof(*packed));
     cm->rules = arena_zalloc(a, (n + 1) * sizeof(*cm->rules));
     cm->n = n;
     for (size_t i = 0; i < n; i++) {
         size_t mark = errors_push_index(e, "filter_chains", i);
         size_t inner = errors_push(e, "filter_chain_match");
-        if (msgs[i]) {
+        if (msgs[i])
             compile_rule(a, msgs[i], &cm->rules[i], e);
-            packed[i] = pb_pack(msgs[i], a);
-        }
         for (size_t k = 0; k < i; k++) {
-            if (str_eq(packed[i], packed[k])) {
-                errors_add(e, NULL, "the same matching rules as filter_chains[%zu]", k);
+            if (overlap(&cm->rules[i], &cm->rules[k])) {
+                errors_add(e, NULL, "overlapping matching rules: filter_chains[%zu] has them too",
+                           k);
                 break;
             }
         }
@@ -159,10 +197,8 @@ static int score_server(const struct rule *r, const struct chain_match_input *in
     for (size_t i = 0; i < r->servers.n; i++) {
         struct str s = r->servers.v[i];
         int score = -1;
-        if (s.len && s.p[0] == '.') /* the longer the suffix, the more specific; "*" is "." */
-            score = in->sni.len && (s.len == 1 || (in->sni.len > s.len && str_ends(in->sni, s)))
-                        ? (int)s.len
-                        : -1;
+        if (s.len && s.p[0] == '.') /* the longer the suffix, the more specific */
+            score = in->sni.len > s.len && str_ends(in->sni, s) ? (int)s.len : -1;
         else if (str_eq(s, in->sni) && s.len)
             score = INT32_MAX;
         if (score > best)
@@ -199,7 +235,8 @@ static int score_direct_source(const struct rule *r, const struct chain_match_in
 
 static int score_source_type(const struct rule *r, const struct chain_match_input *in)
 {
-    bool local = addr_is_loopback(in->remote) || addr_eq_ip(in->remote, in->local);
+    bool local = addr_family(in->remote) == ADDR_PIPE || addr_is_loopback(in->remote) ||
+                 addr_eq_ip(in->remote, in->local);
     switch (r->source_type) {
     case SOURCE_ANY:
         return 0;

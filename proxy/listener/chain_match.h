@@ -20,7 +20,7 @@ struct chain_match_input {
 };
 
 /* chain_match_compile compiles the filter_chain_match messages (NULL: matches all) of n chains; two
- * chains that match the same are an error. In the arena. */
+ * chains that some connection would fit equally well are an error. In the arena. */
 struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n,
                                         struct errors *e);
 

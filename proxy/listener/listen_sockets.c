@@ -86,6 +86,13 @@ bool listen_sockets_listen(struct listen_sockets *s)
     return true;
 }
 
+struct listen_sockets *listen_sockets_ref(struct listen_sockets *s)
+{
+    if (s)
+        refcount_inc(&s->ref);
+    return s;
+}
+
 void listen_sockets_unref(struct listen_sockets *s)
 {
     if (!s || !refcount_dec(&s->ref))

@@ -42,7 +42,9 @@ struct filter_chain {
     bool settled;          /* its secrets are there or will not come for now; main */
 };
 
-/* A bound address: one socket a worker (SO_REUSEPORT), or one for all. Main. */
+/* A bound address: one socket a worker (SO_REUSEPORT), or one for all. Opened on main; shared by
+ * the listener while it accepts and by the workers' acceptors, but not by its connections: when the
+ * last of those lets go, of whatever thread, the sockets are closed. */
 struct listen_sockets {
     struct refcount ref;
     struct addr addr; /* with the port really bound */
@@ -50,7 +52,6 @@ struct listen_sockets {
     unsigned num;
     bool shared; /* all entries are the same socket */
     bool listening;
-    _Atomic bool stopped; /* drained: nobody accepts on it any more */
     int backlog;
 };
 
@@ -61,7 +62,7 @@ struct listener {
     struct arena *arena;
     struct str name;
     struct addr addr;               /* as configured */
-    struct listen_sockets *sockets; /* NULL: bind_to_port false */
+    struct listen_sockets *sockets; /* NULL: bind_to_port false, or no more; main */
     bool bind_to_port, use_original_dst;
     bool inbound, outbound;
     bool transparent, reuse_port;
@@ -98,9 +99,10 @@ void listener_start(struct listener *l);
 bool listener_ready(const struct listener *l);
 
 /* listen_sockets_open binds (without listening) a socket for each worker; NULL and an error in e if
- * the address cannot be had. listen_sockets_listen starts to listen. Reference counted on main; the
- * last unref closes. */
+ * the address cannot be had. listen_sockets_listen starts to listen. References: any thread; the
+ * last unref closes. NULL is fine. */
 struct listen_sockets *listen_sockets_open(const struct listener *l, unsigned num_workers,
                                            struct errors *e);
 bool listen_sockets_listen(struct listen_sockets *s);
+struct listen_sockets *listen_sockets_ref(struct listen_sockets *s);
 void listen_sockets_unref(struct listen_sockets *s);

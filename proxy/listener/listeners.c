@@ -47,7 +47,8 @@ struct listeners {
     struct list entries, leaving;
     struct timer drain_end;
     bool drain_inbound;
-    bool started; /* the workers accept */
+    bool started;                  /* the workers accept */
+    bool stopped, stopped_inbound; /* they accept no more, whatever comes */
 };
 
 static void set_gauges(struct listeners *ls)
@@ -89,6 +90,14 @@ static void tell_own_addresses(struct listeners *ls)
     mem_free(own);
 }
 
+/* Its sockets are closed as soon as the workers have let go of them too: a client of an address
+ * that nobody serves is refused and does not wait. */
+static void let_go_sockets(struct listener *l)
+{
+    listen_sockets_unref(l->sockets);
+    l->sockets = NULL;
+}
+
 /* --- leaving --- */
 
 static void on_drained(void *arg)
@@ -119,6 +128,8 @@ static void leave(struct listeners *ls, struct listener *l)
 static void activate(struct listeners *ls, struct entry *en)
 {
     struct listener *next = en->warming, *old = en->active;
+    if (ls->stopped || (ls->stopped_inbound && next->inbound))
+        let_go_sockets(next);
     if (next->sockets && !listen_sockets_listen(next->sockets)) {
         LOG_ERROR(config, "listener %.*s: cannot listen: %m", STR_ARG(en->name));
         stats_inc(ls->stats, 0, LM_CREATE_FAILURE);
@@ -127,8 +138,10 @@ static void activate(struct listeners *ls, struct entry *en)
     en->active = next;
     publish(ls, old ? PUBLISH_REPLACE : PUBLISH_ADD, old, next);
     stats_add(ls->stats, 0, LM_CREATE_SUCCESS, ls->server->num_workers);
-    if (old)
+    if (old) {
+        let_go_sockets(old);
         leave(ls, old);
+    }
     LOG_DEBUG(config, "listener %.*s is active", STR_ARG(en->name));
     tell_own_addresses(ls);
     set_gauges(ls);
@@ -213,8 +226,7 @@ static struct listen_sockets *reuse_sockets(const struct entry *en, const struct
         if (!o || !o->sockets || !addr_eq(&o->addr, &l->addr) || o->transparent != l->transparent ||
             o->reuse_port != l->reuse_port)
             continue;
-        refcount_inc(&o->sockets->ref);
-        return o->sockets;
+        return listen_sockets_ref(o->sockets);
     }
     return NULL;
 }
@@ -277,6 +289,7 @@ static void remove_listener(void *owner, struct str name)
     stats_inc(ls->stats, 0, LM_REMOVED);
     if (en->active) {
         publish(ls, PUBLISH_REMOVE, en->active, NULL);
+        let_go_sockets(en->active);
         leave(ls, listener_ref(en->active));
     }
     entry_free(en);
@@ -306,13 +319,14 @@ static bool concerned(const struct listener *l, bool inbound_only)
 
 static void stop_matching(struct listeners *ls, bool inbound_only)
 {
+    ls->stopped |= !inbound_only;
+    ls->stopped_inbound |= inbound_only;
     LIST_FOREACH(e, &ls->entries) {
         struct listener *l = CONTAINER_OF(e, struct entry, link)->active;
         if (!concerned(l, inbound_only))
             continue;
-        if (l->sockets)
-            atomic_store_explicit(&l->sockets->stopped, true, memory_order_relaxed);
         publish(ls, PUBLISH_STOP, l, NULL);
+        let_go_sockets(l);
         stats_inc(ls->stats, 0, LM_STOPPED);
     }
 }

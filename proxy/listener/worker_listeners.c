@@ -15,9 +15,9 @@ struct acceptor { /* one listener on one worker */
     uint32_t magic;
     struct list link;
     struct worker_listeners *owner;
-    struct listener *listener; /* referenced */
+    struct listener *listener;      /* referenced */
+    struct listen_sockets *sockets; /* referenced; NULL: it is only handed connections */
     struct io_watch watch;
-    bool accepting;
     bool draining; /* what comes now is told to end with its first answer */
 };
 
@@ -79,20 +79,12 @@ static void on_acceptable(void *arg, unsigned events)
 
 static void accept_start(struct acceptor *a)
 {
-    struct listener *l = a->listener;
-    if (!l->sockets || atomic_load_explicit(&l->sockets->stopped, memory_order_relaxed))
+    if (!a->sockets)
         return;
     unsigned i = a->owner->worker->index - 1;
-    io_watch_init_level(&a->watch, a->owner->worker->loop, l->sockets->fds[i], on_acceptable, a);
-    a->accepting = true;
+    io_watch_init_level(&a->watch, a->owner->worker->loop, a->sockets->fds[i], on_acceptable, a);
     if (a->owner->paused)
         io_watch_pause(&a->watch);
-}
-
-static void accept_stop(struct acceptor *a)
-{
-    io_watch_cleanup(&a->watch);
-    a->accepting = false;
 }
 
 /* --- the list --- */
@@ -107,12 +99,13 @@ static struct acceptor *find(struct worker_listeners *wl, const struct listener 
     return NULL;
 }
 
-static void add(struct worker_listeners *wl, struct listener *l)
+static void add(struct worker_listeners *wl, struct listener *l, struct listen_sockets *sockets)
 {
     struct acceptor *a = NEW(struct acceptor);
     a->magic = ACCEPTOR_MAGIC;
     a->owner = wl;
     a->listener = listener_ref(l);
+    a->sockets = listen_sockets_ref(sockets);
     list_push_tail(&wl->acceptors, &a->link);
     accept_start(a);
 }
@@ -122,18 +115,12 @@ static void drop(struct worker_listeners *wl, struct listener *l)
     struct acceptor *a = find(wl, l);
     if (!a)
         return;
-    accept_stop(a);
+    io_watch_cleanup(&a->watch);
     list_remove(&a->link);
+    listen_sockets_unref(a->sockets);
     listener_unref(a->listener);
     a->magic = 0;
     mem_free(a);
-}
-
-/* The socket stays open on main, and the kernel would go on taking connections for it. */
-static void refuse(const struct worker *w, const struct listener *l)
-{
-    if (l->sockets)
-        (void)shutdown(l->sockets->fds[w->index - 1], SHUT_RDWR);
 }
 
 static void drain(struct worker_listeners *wl, const struct listener *l)
@@ -180,6 +167,7 @@ struct publish {
     struct worker *worker;
     enum publish_kind kind;
     struct listener *old, *next;
+    struct listen_sockets *sockets; /* of next */
 };
 
 static void deliver(void *arg)
@@ -189,10 +177,10 @@ static void deliver(void *arg)
     struct worker_listeners *wl = w->listeners;
     switch (p->kind) {
     case PUBLISH_ADD:
-        add(wl, p->next);
+        add(wl, p->next, p->sockets);
         break;
     case PUBLISH_REPLACE:
-        add(wl, p->next);
+        add(wl, p->next, p->sockets);
         drop(wl, p->old);
         each_downstream(w, p->old, downstream_drain);
         break;
@@ -202,7 +190,6 @@ static void deliver(void *arg)
         break;
     case PUBLISH_STOP:
         drop(wl, p->old);
-        refuse(w, p->old);
         break;
     case PUBLISH_DRAIN:
         drain(wl, p->old);
@@ -214,6 +201,7 @@ static void deliver(void *arg)
     }
     listener_unref(p->old);
     listener_unref(p->next);
+    listen_sockets_unref(p->sockets);
     mem_free(p);
 }
 
@@ -225,6 +213,7 @@ void worker_listeners_publish(struct worker *w, enum publish_kind kind, struct l
     p->kind = kind;
     p->old = listener_ref(old);
     p->next = listener_ref(next);
+    p->sockets = next ? listen_sockets_ref(next->sockets) : NULL;
     p->msg = (struct message){.deliver = deliver, .arg = p};
     mailbox_send(&w->box, &p->msg);
 }

@@ -2,6 +2,7 @@
 
 #include "api-protos/message.h"
 #include "api-protos/wkt.h"
+#include "cluster/clusters.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
@@ -99,7 +100,7 @@ static void compile_path(struct hcm_config *c, const Hcm *m)
     }
 }
 
-static void compile_identity(struct hcm_config *c, const Hcm *m)
+static void compile_identity(struct hcm_config *c, const Hcm *m, struct errors *e)
 {
     c->server_name = m->server_name[0] ? arena_str(c->arena, str_of(m->server_name)) : STR("envoy");
     c->server_header = (enum server_header)m->server_header_transformation;
@@ -115,6 +116,8 @@ static void compile_identity(struct hcm_config *c, const Hcm *m)
                             HCM(HTTP_CONNECTION_MANAGER__STRIP_PORT_MODE_STRIP_ANY_HOST_PORT) &&
                         m->strip_any_host_port;
     c->strip_matching_port = m->strip_matching_host_port;
+    if (c->strip_any_port && c->strip_matching_port)
+        errors_add(e, "strip_matching_host_port", "and strip_any_host_port cannot both be set");
     c->strip_trailing_dot = m->strip_trailing_host_dot;
 }
 
@@ -219,6 +222,11 @@ static void compile_rds(struct hcm_config *c, const struct compile_env *env, con
                                    c->stat_prefix);
 }
 
+static bool cluster_known(void *clusters, struct str name)
+{
+    return clusters_known(clusters, name);
+}
+
 static void compile_routes(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
                            struct errors *e)
 {
@@ -228,7 +236,9 @@ static void compile_routes(struct hcm_config *c, const struct compile_env *env, 
         return;
     case HCM(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG): {
         size_t mark = errors_push(e, "route_config");
-        struct route_table *t = route_table_compile(m->route_config, NULL, e);
+        const struct route_compile_options opts = {
+            .cluster_known = cluster_known, .arg = env->clusters, .validate_clusters = true};
+        struct route_table *t = route_table_compile(m->route_config, &opts, e);
         errors_pop(e, mark);
         if (t && !env->validate)
             c->routes = route_slot_static(env->routes, t);
@@ -277,7 +287,7 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     compile_limits(c, m, e);
     compile_client_cert(c, m);
     compile_path(c, m);
-    compile_identity(c, m);
+    compile_identity(c, m, e);
     compile_internal(c, m, e);
     compile_logs(c, env, m, e);
     compile_filters(c, env, m, e);

@@ -105,6 +105,7 @@ struct route_table {
 struct route_compile_options { /* what a RouteConfiguration may refer to; may be NULL */
     bool (*cluster_known)(void *arg, struct str name); /* validate_clusters */
     void *arg;
+    bool validate_clusters; /* where the table does not say: true for one that is inline */
 };
 
 /* route_table_compile compiles an unpacked envoy.config.route.v3.RouteConfiguration; NULL after

@@ -184,22 +184,15 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
         m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
         "response_headers_to_remove", e);
     size_t max_body = wkt_u32(m->max_direct_response_body_size_bytes, DEFAULT_MAX_DIRECT_BODY);
-    struct map names;
-    map_init(&names, false);
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {
         const VirtualHost *vm = m->virtual_hosts[i];
         struct vhost *v = ARENA_NEW(a, struct vhost);
         size_t mark = errors_push_index(e, "virtual_hosts", i);
-        if (map_put(&names, str_of(vm->name), v))
-            errors_add(e, "name",
-                       "only unique names for virtual hosts are permitted; duplicate '%s'",
-                       vm->name);
         compile_vhost(t, v, vm, max_body, e);
-        if (opts && opts->cluster_known && wkt_bool(m->validate_clusters, false))
+        if (opts && opts->cluster_known && wkt_bool(m->validate_clusters, opts->validate_clusters))
             check_clusters(v, opts, e);
         errors_pop(e, mark);
     }
-    map_cleanup(&names, NULL);
     t->index->suffix_lens = key_lengths(a, &t->index->suffixes, &t->index->num_suffix_lens);
     t->index->prefix_lens = key_lengths(a, &t->index->prefixes, &t->index->num_prefix_lens);
     if (e->num_errors > before) {

@@ -333,6 +333,8 @@ static void compile_forward(struct route_entry *en, struct regex_list *l, struct
         en->rewrite.prefix = arena_str(a, str_of(m->prefix_rewrite));
     if (m->regex_rewrite)
         compile_regex_rewrite(&en->rewrite, l, a, m->regex_rewrite, e);
+    if (m->prefix_rewrite[0] && m->regex_rewrite)
+        errors_add(e, "regex_rewrite", "and prefix_rewrite cannot both be set");
     if (m->host_rewrite_specifier_case ==
         ROUTE(ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL))
         en->host_rewrite = arena_str(a, str_of(m->host_rewrite_literal));

@@ -543,7 +543,6 @@ static const struct {
     {VHOSTS("{name: v, domains: [a, A]}"), "virtual_hosts[0].domains[1]", "duplicate"},
     {VHOSTS("{name: v, domains: ['*']}, {name: w, domains: ['*']}"), "virtual_hosts[1].domains[0]",
      "duplicate"},
-    {VHOSTS("{name: v, domains: [a]}, {name: v, domains: [b]}"), "virtual_hosts[1].name", "unique"},
     {VHOSTS("{name: v, domains: [a], require_tls: EXTERNAL_ONLY}"), "virtual_hosts[0].require_tls",
      "not supported"},
     {ROUTE("{match: {safe_regex: {regex: '('}}, route: {cluster: c}}"),
@@ -559,6 +558,9 @@ static const struct {
     {ROUTE("{match: {prefix: /}, route: {cluster: c, regex_rewrite: {pattern: {regex: a}, "
            "substitution: '\\3'}}}"),
      "virtual_hosts[0].routes[0].route.regex_rewrite.substitution", ""},
+    {ROUTE("{match: {prefix: /}, route: {cluster: c, prefix_rewrite: /, regex_rewrite: {pattern: "
+           "{regex: a}, substitution: b}}}"),
+     "virtual_hosts[0].routes[0].route.regex_rewrite", "both"},
     {ROUTE("{match: {prefix: /}, direct_response: {status: 200, body: {filename: /x}}}"),
      "virtual_hosts[0].routes[0].direct_response.body", "supported"},
     {ROUTE("{match: {prefix: /}, route: {cluster: c}, request_headers_to_add: [{header: {key: "
