@@ -100,7 +100,7 @@ static void *compile(const struct compile_env *env, const void *msg, struct erro
     c->logs = arena_zalloc(a, (m->n_access_log + 1) * sizeof(*c->logs));
     for (size_t i = 0; i < m->n_access_log; i++) {
         size_t mark = errors_push_index(e, "access_log", i);
-        struct access_log *l = access_log_compile(a, m->access_log[i], env->files, e);
+        struct access_log *l = access_log_compile(a, m->access_log[i], env->files, env->pb, e);
         if (l)
             c->logs[c->num_logs++] = l;
         errors_pop(e, mark);

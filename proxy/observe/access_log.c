@@ -34,145 +34,147 @@ static const char default_format[] =
     "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" "
     "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
+struct compiler {
+    struct access_log *l;
+    struct arena *a;
+    const struct pb_opts *pb;
+    struct errors *e;
+};
+
 /* --- formats -----------------------------------------------------------------------------------
  */
 
 /* A formatter brings operators of its own. REQ_WITHOUT_QUERY is built in here. */
-static void check_formatters(const FormatString *m, struct arena *a, struct errors *e)
+static void check_formatters(const FormatString *m, struct compiler *c)
 {
     for (size_t i = 0; i < m->n_formatters; i++) {
         struct pb_any any;
-        size_t mark = errors_push_index(e, "formatters", i);
-        enum pb_any_status status = pb_any_unpack(m->formatters[i]->typed_config, a, e, NULL, &any);
+        size_t mark = errors_push_index(c->e, "formatters", i);
+        enum pb_any_status status = pb_any_unpack(m->formatters[i]->typed_config, c->a, c->e, c->pb,
+                                                  &any);
         bool known =
             any.type ==
             &envoy__extensions__formatter__req_without_query__v3__req_without_query__descriptor;
         if (status != PB_ANY_INVALID && !known)
-            errors_add(e, "typed_config", "the formatter %.*s is not supported",
+            errors_add(c->e, "typed_config", "the formatter %.*s is not supported",
                        STR_ARG(any.type_name));
-        errors_pop(e, mark);
+        errors_pop(c->e, mark);
     }
 }
 
-static void compile_text(struct access_log *l, struct arena *a, const char *field, struct str text,
-                         bool omit_empty, struct errors *e)
+static void compile_text(struct compiler *c, const char *field, struct str text, bool omit_empty)
 {
-    size_t mark = errors_push(e, field);
-    l->text = format_compile(a, text, omit_empty, e);
-    errors_pop(e, mark);
+    size_t mark = errors_push(c->e, field);
+    c->l->text = format_compile(c->a, text, omit_empty, c->e);
+    errors_pop(c->e, mark);
 }
 
-static void compile_json(struct access_log *l, struct arena *a, const char *field, const void *msg,
-                         bool omit_empty, bool sort, struct errors *e)
+static void compile_json(struct compiler *c, const char *field, const void *msg, bool omit_empty,
+                         bool sort)
 {
-    size_t mark = errors_push(e, field);
-    l->json = json_format_compile(a, msg, omit_empty, sort, e);
-    errors_pop(e, mark);
+    size_t mark = errors_push(c->e, field);
+    c->l->json = json_format_compile(c->a, msg, omit_empty, sort, c->e);
+    errors_pop(c->e, mark);
 }
 
-static void compile_default(struct access_log *l, struct arena *a, struct errors *e)
+static void compile_default(struct compiler *c)
 {
-    l->text = format_compile(a, str_of(default_format), false, e);
+    c->l->text = format_compile(c->a, str_of(default_format), false, c->e);
 }
 
-static void compile_format_string(struct access_log *l, struct arena *a, const FormatString *m,
-                                  struct errors *e)
+static void compile_format_string(struct compiler *c, const FormatString *m)
 {
     struct data_source source;
     bool sort = m->json_format_options && m->json_format_options->sort_properties;
-    check_formatters(m, a, e);
+    check_formatters(m, c);
     switch ((int)m->format_case) {
     case FORMAT_CASE(TEXT_FORMAT):
-        compile_text(l, a, "text_format", str_of(m->text_format), m->omit_empty_values, e);
+        compile_text(c, "text_format", str_of(m->text_format), m->omit_empty_values);
         return;
     case FORMAT_CASE(JSON_FORMAT):
-        compile_json(l, a, "json_format", m->json_format, m->omit_empty_values, sort, e);
+        compile_json(c, "json_format", m->json_format, m->omit_empty_values, sort);
         return;
     case FORMAT_CASE(TEXT_FORMAT_SOURCE):
-        if (data_source_read(m->text_format_source, a, e, "text_format_source", &source))
-            compile_text(l, a, "text_format_source", source.bytes, m->omit_empty_values, e);
+        if (data_source_read(m->text_format_source, c->a, c->e, "text_format_source", &source))
+            compile_text(c, "text_format_source", source.bytes, m->omit_empty_values);
         return;
     }
-    errors_add(e, "format", "is required");
+    errors_add(c->e, "format", "is required");
 }
 
-static void compile_log_format(struct access_log *l, struct arena *a, const FormatString *m,
-                               struct errors *e)
+static void compile_log_format(struct compiler *c, const FormatString *m)
 {
     if (!m) {
-        compile_default(l, a, e);
+        compile_default(c);
         return;
     }
-    size_t mark = errors_push(e, "log_format");
-    compile_format_string(l, a, m, e);
-    errors_pop(e, mark);
+    size_t mark = errors_push(c->e, "log_format");
+    compile_format_string(c, m);
+    errors_pop(c->e, mark);
 }
 
-static void compile_file_format(struct access_log *l, struct arena *a, const FileAccessLog *m,
-                                struct errors *e)
+static void compile_file_format(struct compiler *c, const FileAccessLog *m)
 {
     switch ((int)m->access_log_format_case) {
     case FILE_CASE(ACCESS_LOG_FORMAT_FORMAT):
         if (m->format[0])
-            compile_text(l, a, "format", str_of(m->format), false, e);
+            compile_text(c, "format", str_of(m->format), false);
         else
-            compile_default(l, a, e);
+            compile_default(c);
         return;
     case FILE_CASE(ACCESS_LOG_FORMAT_JSON_FORMAT):
-        compile_json(l, a, "json_format", m->json_format, false, false, e);
+        compile_json(c, "json_format", m->json_format, false, false);
         return;
     case FILE_CASE(ACCESS_LOG_FORMAT_TYPED_JSON_FORMAT):
-        compile_json(l, a, "typed_json_format", m->typed_json_format, false, false, e);
+        compile_json(c, "typed_json_format", m->typed_json_format, false, false);
         return;
     case FILE_CASE(ACCESS_LOG_FORMAT_LOG_FORMAT):
-        compile_log_format(l, a, m->log_format, e);
+        compile_log_format(c, m->log_format);
         return;
     }
-    compile_default(l, a, e);
+    compile_default(c);
 }
 
 /* --- loggers -----------------------------------------------------------------------------------
  */
 
 /* Compiles the logger's own message; the path it writes to, empty after an error. */
-static struct str compile_logger(struct access_log *l, struct arena *a, const struct pb_any *any,
-                                 struct errors *e)
+static struct str compile_logger(struct compiler *c, const struct pb_any *any)
 {
     if (any->type == &envoy__extensions__access_loggers__file__v3__file_access_log__descriptor) {
         const FileAccessLog *m = (const FileAccessLog *)any->message;
-        compile_file_format(l, a, m, e);
+        compile_file_format(c, m);
         if (!m->path[0])
-            errors_add(e, "path", "must not be empty");
+            errors_add(c->e, "path", "must not be empty");
         return str_of(m->path);
     }
     if (any->type ==
         &envoy__extensions__access_loggers__stream__v3__stdout_access_log__descriptor) {
         const StdoutAccessLog *m = (const StdoutAccessLog *)any->message;
-        compile_log_format(l, a, m->log_format, e);
+        compile_log_format(c, m->log_format);
         return STR("/dev/stdout");
     }
     if (any->type ==
         &envoy__extensions__access_loggers__stream__v3__stderr_access_log__descriptor) {
         const StderrAccessLog *m = (const StderrAccessLog *)any->message;
-        compile_log_format(l, a, m->log_format, e);
+        compile_log_format(c, m->log_format);
         return STR("/dev/stderr");
     }
-    errors_add(e, NULL, "the access logger %.*s is not supported", STR_ARG(any->type_name));
+    errors_add(c->e, NULL, "the access logger %.*s is not supported", STR_ARG(any->type_name));
     return STR_NULL;
 }
 
-static struct str compile_config(struct access_log *l, struct arena *a, const AccessLog *m,
-                                 struct errors *e)
+static struct str compile_config(struct compiler *c, const AccessLog *m)
 {
     struct pb_any any;
-    switch (pb_any_unpack(m->typed_config, a, e, NULL, &any)) {
+    switch (pb_any_unpack(m->typed_config, c->a, c->e, c->pb, &any)) {
     case PB_ANY_OK:
-        return compile_logger(l, a, &any, e);
+        return compile_logger(c, &any);
     case PB_ANY_EMPTY:
-        errors_add(e, NULL, "is required");
+        errors_add(c->e, NULL, "is required");
         break;
     case PB_ANY_UNKNOWN:
-        errors_add(e, NULL, "the access logger %.*s is not supported", STR_ARG(any.type_name));
+        errors_add(c->e, NULL, "the access logger %.*s is not supported", STR_ARG(any.type_name));
         break;
     case PB_ANY_INVALID:
         break;
@@ -181,18 +183,19 @@ static struct str compile_config(struct access_log *l, struct arena *a, const Ac
 }
 
 struct access_log *access_log_compile(struct arena *a, const void *msg, struct log_files *files,
-                                      struct errors *e)
+                                      const struct pb_opts *pb, struct errors *e)
 {
     const AccessLog *m = msg;
     size_t before = e->num_errors;
     struct access_log *l = ARENA_NEW(a, struct access_log);
+    struct compiler c = {l, a, pb, e};
     if (m->filter) {
         size_t mark = errors_push(e, "filter");
         l->filter = log_filter_compile(a, m->filter, &l->regexes, e);
         errors_pop(e, mark);
     }
     size_t mark = errors_push(e, "typed_config");
-    struct str path = compile_config(l, a, m, e);
+    struct str path = compile_config(&c, m);
     if (files && e->num_errors == before) {
         l->file = log_files_open(files, path);
         if (!l->file)

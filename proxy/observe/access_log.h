@@ -35,13 +35,15 @@ void log_file_write(struct log_file *f, struct str line);
 
 /* --- loggers --- */
 
+struct pb_opts;
 struct access_log; /* one entry of an access_log list */
 
 /* access_log_compile compiles an envoy.config.accesslog.v3.AccessLog message into arena a; NULL
- * after an error in e. With `files` NULL (--mode validate) nothing is opened. access_log_release
+ * after an error in e. With `files` NULL (--mode validate) nothing is opened. `pb` says how fields
+ * that are unknown or not honoured are treated (NULL: as in dynamic resources). access_log_release
  * gives the file back; the rest goes with the arena. Main. */
 struct access_log *access_log_compile(struct arena *a, const void *msg, struct log_files *files,
-                                      struct errors *e);
+                                      const struct pb_opts *pb, struct errors *e);
 void access_log_release(struct access_log *l);
 
 /* access_log_write evaluates the filter and writes. Worker. */

@@ -151,6 +151,23 @@ def test_durations(start, serve):
     assert got["RESPONSE_TX_DURATION"] < 190
 
 
+def test_bytes_of_the_upstream_connection(start, serve):
+    """Heads and bodies, of this exchange alone: the second one uses the connection of the first."""
+    answer = response(200, b"y" * 500)
+    upstream = serve(lambda request: answer)
+    names = ("BYTES_RECEIVED", "BYTES_SENT", "UPSTREAM_WIRE_BYTES_SENT",
+             "UPSTREAM_WIRE_BYTES_RECEIVED")
+    proxy = proxy_with(start, serve, file_log(**json_format({k: f"%{k}%" for k in names})),
+                       upstream=upstream, concurrency=1)
+    with Client(proxy.port()) as client:
+        for _ in range(2):
+            assert client.ask(method="POST", body=b"x" * 300).status == 200
+    for entry in proxy.wait_log(2):
+        assert entry["BYTES_RECEIVED"] == 300 and entry["BYTES_SENT"] == 500
+        assert entry["UPSTREAM_WIRE_BYTES_RECEIVED"] == len(answer)
+        assert 300 + 100 < entry["UPSTREAM_WIRE_BYTES_SENT"] < 300 + 600
+
+
 # --- filters --------------------------------------------------------------------------------------
 def comparison(kind, operator, value):
     return {kind: {"comparison": {"op": operator,

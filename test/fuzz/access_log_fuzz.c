@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     const Envoy__Config__Accesslog__V3__AccessLog *m =
         ok ? (const void *)pb_unpack(type, bytes, &a, &e, NULL) : NULL;
     if (m) {
-        struct access_log *l = access_log_compile(&a, m, NULL, &e);
+        struct access_log *l = access_log_compile(&a, m, NULL, NULL, &e);
         CHECK((l == NULL) == (e.num_errors > 0));
         access_log_release(l);
         if (m->filter)

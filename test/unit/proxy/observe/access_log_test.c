@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/stats.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
+#include "google/protobuf/any.pb-c.h"
 #include "proxy/observe/access_log.h"
 
 #include <check.h>
@@ -15,6 +16,7 @@ static struct errors errors;
 static struct headers request, response;
 static struct stream_info si;
 static struct log_files *files;
+static struct pb_opts opts;
 static char path[] = "/tmp/access_log_test.XXXXXX";
 
 static void setup(void)
@@ -25,6 +27,7 @@ static void setup(void)
     headers_init(&request, &arena);
     headers_init(&response, &arena);
     memset(&si, 0, sizeof(si));
+    opts = (struct pb_opts){0};
     si.request = &request;
     si.response = &response;
     close(mkstemp(path));
@@ -52,7 +55,7 @@ static struct access_log *compile(const char *json, struct log_files *to)
     if (!pb_json_to_wire(type, tree, &arena, &errors, NULL, &bytes))
         return NULL;
     ProtobufCMessage *m = pb_unpack(type, bytes, &arena, &errors, NULL);
-    return m ? access_log_compile(&arena, m, to, &errors) : NULL;
+    return m ? access_log_compile(&arena, m, to, &opts, &errors) : NULL;
 }
 
 #define FILE_TYPE                                                                                  \
@@ -353,6 +356,30 @@ START_TEST(test_refused)
 }
 END_TEST
 
+/* What is not honoured, or not known at all, is treated as everywhere else. */
+START_TEST(test_fields_not_honoured)
+{
+    const char *config = "{\"typed_config\":{" FILE_TYPE
+                         ",\"path\":\"/dev/null\",\"log_format\":{\"text_format\":\"x\"}}}";
+    struct pb_counts counts = {0};
+    Envoy__Config__Accesslog__V3__AccessLog m = ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG__INIT;
+    Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+    static uint8_t bytes[] = {0x0a, 1, 'x', 0xf8, 0x3f, 1}; /* path "x", and a field 1023 */
+    ck_assert_ptr_nonnull(compile(config, NULL));
+    any.type_url =
+        (char *)"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+    any.value = (ProtobufCBinaryData){sizeof(bytes), bytes};
+    m.typed_config = &any;
+    m.config_type_case = ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG;
+    opts.counts = &counts;
+    ck_assert_ptr_nonnull(access_log_compile(&arena, &m, NULL, &opts, &errors));
+    ck_assert_uint_eq(counts.unknown_fields, 1);
+    opts.reject_unknown = true;
+    ck_assert_ptr_null(access_log_compile(&arena, &m, NULL, &opts, &errors));
+    ck_assert_msg(strstr(error_text(), "typed_config") != NULL, "%s", error_text());
+}
+END_TEST
+
 /* --mode validate: everything is checked, nothing is opened. */
 START_TEST(test_validate)
 {
@@ -413,6 +440,7 @@ int main(void)
     tcase_add_test(t, test_grpc_status);
     tcase_add_test(t, test_runtime);
     tcase_add_loop_test(t, test_refused, 0, ARRAY_LEN(bad));
+    tcase_add_test(t, test_fields_not_honoured);
     tcase_add_test(t, test_validate);
     tcase_add_loop_test(t, test_stdout_and_stderr, 0, 2);
     Suite *s = suite_create("observe/access_log");
