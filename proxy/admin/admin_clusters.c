@@ -5,10 +5,16 @@
 #include "proxy/server.h"
 #include <stdio.h>
 
+enum { SLICE = 256 }; /* clusters looked at in one turn */
+
 struct clusters_job {
-    struct regex *filter; /* NULL: all */
+    struct clusters *clusters; /* NULL: not there yet */
+    struct regex *filter;      /* NULL: all */
+    bool json;
+    struct json_writer w;
     struct buffer *text;
-    struct json_writer *json;
+    size_t next; /* index of the first cluster of this slice, */
+    size_t at;   /* and of the one on offer */
 };
 
 /* The counts of a host, in the order in which Envoy lists them: sorted by name in the text, the
@@ -39,8 +45,11 @@ static void read_counts(const struct host *h, struct host_count out[NUM_HOST_COU
     memcpy(out, counts, sizeof(counts));
 }
 
-static bool is_wanted(const struct clusters_job *j, const struct cluster_view *v)
+static bool is_wanted(struct clusters_job *j, const struct cluster_view *v)
 {
+    size_t index = j->at++;
+    if (index < j->next || index >= j->next + SLICE)
+        return false;
     return v->active && (!j->filter || regex_search(j->filter, v->name, NULL, 0));
 }
 
@@ -233,7 +242,7 @@ static void put_limits(struct json_writer *w, const struct cluster_view *v, enum
 static void put_cluster(void *arg, const struct cluster_view *v)
 {
     struct clusters_job *j = arg;
-    struct json_writer *w = j->json;
+    struct json_writer *w = &j->w;
     if (!is_wanted(j, v))
         return;
     json_open(w, '{');
@@ -260,30 +269,59 @@ static void put_cluster(void *arg, const struct cluster_view *v)
     json_close(w, '}');
 }
 
+/* --- the page ------------------------------------------------------------------------------------
+ */
+
+static bool more_clusters(void *arg, struct buffer *out)
+{
+    struct clusters_job *j = arg;
+    j->text = out;
+    j->at = 0;
+    if (j->clusters)
+        clusters_visit(j->clusters, j->json ? put_cluster : put_cluster_text, j);
+    j->next += SLICE;
+    bool more = j->at > j->next;
+    if (!j->json)
+        return more;
+    if (!more) {
+        json_close(&j->w, ']');
+        json_close(&j->w, '}');
+    }
+    buffer_add_str(out, json_writer_text(&j->w));
+    j->w.len = 0;
+    if (!more)
+        buffer_add_str(out, STR("\n"));
+    return more;
+}
+
+static void clusters_done(void *arg)
+{
+    struct clusters_job *j = arg;
+    regex_free(&j->filter);
+    json_writer_cleanup(&j->w);
+    mem_free(j);
+}
+
 void admin_clusters(const struct admin_request *rq, struct admin_response *rs)
 {
-    struct clusters *c = rq->server->clusters;
-    struct clusters_job j = {.text = &rs->body};
     struct str format = STR_NULL, err;
-    struct json_writer w;
-    if (!admin_regex(rq, "filter", &j.filter, &err)) {
+    struct regex *filter;
+    if (!admin_regex(rq, "filter", &filter, &err)) {
         admin_error(rs, 400, "Invalid re2 regex: %.*s", STR_ARG(err));
         return;
     }
     (void)admin_query_get(&rq->query, "format", &format);
-    if (str_eq(format, STR("json"))) {
-        json_writer_init(&w, true);
-        j.json = &w;
-        json_open(&w, '{');
-        json_key(&w, STR("cluster_statuses"));
-        json_open(&w, '[');
-        if (c)
-            clusters_visit(c, put_cluster, &j);
-        json_close(&w, ']');
-        json_close(&w, '}');
-        admin_put_json(rs, &w);
-    } else if (c) {
-        clusters_visit(c, put_cluster_text, &j);
+    struct clusters_job *j = NEW(struct clusters_job);
+    *j = (struct clusters_job){
+        .clusters = rq->server->clusters, .filter = filter, .json = str_eq(format, STR("json"))};
+    json_writer_init(&j->w, true);
+    if (j->json) {
+        rs->content_type = ADMIN_JSON;
+        json_open(&j->w, '{');
+        json_key(&j->w, STR("cluster_statuses"));
+        json_open(&j->w, '[');
     }
-    regex_free(&j.filter);
+    rs->more = more_clusters;
+    rs->done = clusters_done;
+    rs->arg = j;
 }

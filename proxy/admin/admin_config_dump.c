@@ -6,7 +6,7 @@
 #include "proxy/admin/admin_handler.h"
 
 enum {
-    SLICE = 256, /* elements written in one turn */
+    SLICE = 256, /* elements looked at in one turn */
 };
 
 #define LISTS(...)                                                                                 \
@@ -70,19 +70,11 @@ static void open_configs(struct admin_dump *d)
     json_open(&d->w, '[');
 }
 
-static bool offer(struct admin_dump *d, struct str name)
+bool admin_dump_element(struct admin_dump *d, struct str name)
 {
     const struct admin_dump_section *s = &admin_dump_sections[d->section];
     if (d->name && !regex_full(d->name, name))
         return false;
-    if (d->left == 0) {
-        d->full = true;
-        return false;
-    }
-    d->left--;
-    d->next = d->at;
-    mem_free(d->last);
-    d->last = mem_strndup(name.p, name.len);
     open_configs(d);
     if (!d->resource.len && !d->list_open) {
         json_key(&d->w, str_of(s->lists[d->list].field));
@@ -97,18 +89,36 @@ static bool offer(struct admin_dump *d, struct str name)
     return true;
 }
 
+/* One more of this slice; false: it is full. */
+static bool take_one(struct admin_dump *d)
+{
+    d->full = d->left == 0;
+    if (d->full)
+        return false;
+    d->left--;
+    return true;
+}
+
+bool admin_dump_source(struct admin_dump *d, struct str name)
+{
+    if (d->full || (d->last && str_cmp(name, str_of(d->last)) <= 0) || !take_one(d))
+        return false;
+    mem_free(d->last);
+    d->last = mem_strndup(name.p, name.len);
+    return true;
+}
+
 bool admin_dump_begin(struct admin_dump *d, struct str name)
 {
-    if (d->full || (d->last && str_cmp(name, str_of(d->last)) <= 0))
-        return false;
-    return offer(d, name);
+    return admin_dump_source(d, name) && admin_dump_element(d, name);
 }
 
 bool admin_dump_begin_next(struct admin_dump *d, struct str name)
 {
-    if (d->full || d->at++ < d->next)
+    if (d->full || d->at++ < d->next || !take_one(d))
         return false;
-    return offer(d, name);
+    d->next = d->at;
+    return admin_dump_element(d, name);
 }
 
 /* Takes what was written apart, and writes what the mask leaves of it. */

@@ -48,11 +48,11 @@ struct admin_dump {
     /* where the next slice goes on */
     size_t section, list;
     bool configs_open, section_open, list_open;
-    char *last;  /* the element written last in this list; NULL: none yet */
+    char *last;  /* what was looked at last in this list; NULL: nothing yet */
     size_t next; /* the same for lists in an order of their own: its index, and one more */
     /* this slice */
     size_t at;   /* index of the element on offer */
-    size_t left; /* elements that may still be written */
+    size_t left; /* elements that may still be looked at */
     bool full;
     struct map names; /* scratch of a list: name to what belongs to it */
     struct arena names_arena;
@@ -62,10 +62,15 @@ extern const struct admin_dump_section admin_dump_sections[];
 extern const size_t admin_dump_num_sections;
 
 /* admin_dump_begin offers the element of a name: true if it is to be written now, by admin_dump_any
- * and its like, until admin_dump_end. Elements come in the order of their names. */
+ * and its like, until admin_dump_end. Elements come in the order of their names. It is
+ * admin_dump_source, whether what has this name is to be looked at in this slice, and
+ * admin_dump_element, any number of which may come from one source. */
 bool admin_dump_begin(struct admin_dump *d, struct str name);
+bool admin_dump_source(struct admin_dump *d, struct str name);
+bool admin_dump_element(struct admin_dump *d, struct str name);
 
-/* admin_dump_begin_next the same for a list in another order, which is the same in every slice. */
+/* admin_dump_begin_next is admin_dump_begin for a list in another order, which is the same in every
+ * slice. */
 bool admin_dump_begin_next(struct admin_dump *d, struct str name);
 void admin_dump_end(struct admin_dump *d);
 

@@ -249,7 +249,7 @@ static void put_inline_routes(struct admin_dump *d, const struct json *chain,
     const struct json *filters = json_get(chain, "filters");
     for (const struct json *f = filters ? filters->first : NULL; f; f = f->next) {
         const struct json *table = json_get(json_get(f, "typed_config"), "route_config");
-        if (!table || !admin_dump_begin_next(d, json_str(json_get(table, "name"))))
+        if (!table || !admin_dump_element(d, json_str(json_get(table, "name"))))
             continue;
         json_key(d->out, STR("route_config"));
         json_open(d->out, '{');
@@ -271,7 +271,7 @@ static void on_listener_routes(void *arg, const struct xds_resource_info *r)
     struct json_writer w;
     struct json_error err;
     struct arena a;
-    if (d->full || r->bytes.len == 0)
+    if (str_find(r->bytes, STR("HttpConnectionManager")) < 0 || !admin_dump_source(d, r->name))
         return;
     arena_init(&a, 16384);
     json_writer_init(&w, false);

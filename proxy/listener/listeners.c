@@ -3,6 +3,7 @@
 #include "api-protos/message.h"
 #include "xds/discovery.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "cluster/clusters.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
 #include "proxy/listener/worker_listeners.h"
@@ -360,7 +361,7 @@ void listeners_stop_accepting(struct listeners *ls)
 /* --- views and life --- */
 
 struct visit {
-    const struct listeners *ls;
+    struct map entries; /* by name */
     void (*fn)(void *arg, const struct listener_view *v);
     void *arg;
 };
@@ -375,10 +376,8 @@ static void visit_one(void *arg, const struct xds_resource_info *r)
         .bytes = r->bytes,
         .is_static = r->is_static,
     };
-    LIST_FOREACH(e, &v->ls->entries) {
-        const struct entry *en = CONTAINER_OF(e, struct entry, link);
-        if (!str_eq(en->name, r->name))
-            continue;
+    const struct entry *en = map_get(&v->entries, r->name);
+    if (en) {
         const struct listener *l = en->active ? en->active : en->warming;
         view.warming = !en->active;
         view.addresses = l->sockets ? &l->sockets->addr : &l->addr;
@@ -390,8 +389,14 @@ static void visit_one(void *arg, const struct xds_resource_info *r)
 void listeners_visit(const struct listeners *ls,
                      void (*fn)(void *arg, const struct listener_view *v), void *arg)
 {
-    struct visit v = {ls, fn, arg};
+    struct visit v = {.fn = fn, .arg = arg};
+    map_init(&v.entries, false);
+    LIST_FOREACH(e, &ls->entries) {
+        struct entry *en = CONTAINER_OF(e, struct entry, link);
+        (void)!map_put(&v.entries, en->name, en);
+    }
     xds_foreach(ls->server->xds, &listener_resource, visit_one, &v);
+    map_cleanup(&v.entries, NULL);
 }
 
 struct listeners *listeners_new(struct server *s, const struct compile_env *env)
