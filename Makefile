@@ -211,7 +211,7 @@ bench: ## CPU per request and memory beside Envoy, nginx and HAProxy (BENCH_ARGS
 fuzz-build: $(FUZZ_BIN)
 fuzz: ## every fuzz target for FUZZ_SECONDS (60), and the coverage of its corpus
 	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzz-build
-	$(Q)tools/fuzz run --seconds $(FUZZ_SECONDS) $(FUZZ)
+	$(Q)tools/fuzz run $(FUZZ) --seconds $(FUZZ_SECONDS)
 conformance: all ## the protocol suites of other people
 	$(Q)test -x test/conformance/run || { echo "there are no protocol suites here yet"; exit 1; }
 	$(Q)test/conformance/run

@@ -275,10 +275,10 @@ static void reply_failure(struct router *r, enum try_failure f, struct str trans
                            STR("upstream request timeout"));
         return;
     }
+    /* The transport's reason stays in the log: it would tell a client about the inside. */
     struct str body = arena_printf(
-        a, "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%.*s",
-        r->tries > 1 ? "retried and the latest " : "", what->reason,
-        transport.len ? ", transport failure reason: " : "", STR_ARG(transport));
+        a, "upstream connect error or disconnect/reset before headers. %sreset reason: %s",
+        r->tries > 1 ? "retried and the latest " : "", what->reason);
     struct str details = arena_printf(a, "upstream_reset_before_response_started{%s%s%.*s}",
                                       what->reason, transport.len ? "|" : "", STR_ARG(transport));
     stream_local_reply(s, what->status, what->flag, underscored(a, details), body);
