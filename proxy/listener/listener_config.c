@@ -210,7 +210,8 @@ static void compile_logs(struct listener *l, const struct compile_env *env, cons
     l->logs = arena_zalloc(l->arena, (m->n_access_log + 1) * sizeof(*l->logs));
     for (size_t i = 0; i < m->n_access_log; i++) {
         size_t mark = errors_push_index(e, "access_log", i);
-        struct access_log *log = access_log_compile(l->arena, m->access_log[i], env->files, env->pb, e);
+        struct access_log *log = access_log_compile(l->arena, m->access_log[i], env->files, env->pb,
+                                                    e);
         if (log)
             l->logs[l->num_logs++] = log;
         errors_pop(e, mark);

@@ -148,7 +148,8 @@ static void compile_logs(struct hcm_config *c, const struct compile_env *env, co
     c->logs = arena_zalloc(c->arena, (m->n_access_log + 1) * sizeof(*c->logs));
     for (size_t i = 0; i < m->n_access_log; i++) {
         size_t mark = errors_push_index(e, "access_log", i);
-        struct access_log *l = access_log_compile(c->arena, m->access_log[i], env->files, env->pb, e);
+        struct access_log *l = access_log_compile(c->arena, m->access_log[i], env->files, env->pb,
+                                                  e);
         if (l)
             c->logs[c->num_logs++] = l;
         errors_pop(e, mark);
