@@ -250,10 +250,10 @@ static struct str own_xfcc(struct stream *s, const struct tls_peer *tls)
         add_part(s, &text, "Cert", tls->cert_pem_urlencoded, true);
     if (cfg->cert_subject)
         add_part(s, &text, "Subject", tls->subject, true);
-    if (cfg->cert_uri) {
-        for (size_t i = 0; i < tls->num_uri_sans; i++)
-            add_part(s, &text, "URI", tls->uri_sans[i], false);
-    }
+    if (cfg->cert_uri && !tls->num_uri_sans)
+        add_part(s, &text, "URI", STR(""), false); /* as Envoy says that there is none */
+    for (size_t i = 0; cfg->cert_uri && i < tls->num_uri_sans; i++)
+        add_part(s, &text, "URI", tls->uri_sans[i], false);
     for (size_t i = 0; cfg->cert_dns && i < tls->num_dns_sans; i++)
         add_part(s, &text, "DNS", tls->dns_sans[i], false);
     return text;
@@ -275,7 +275,7 @@ static void set_client_cert(struct stream *s)
     struct str text = own_xfcc(s, tls);
     struct str before;
     if (cfg->forward_cert == CERT_APPEND_FORWARD &&
-        headers_value(s->request, STR("x-forwarded-client-cert"), s->arena, &before))
+        headers_value(s->request, STR("x-forwarded-client-cert"), s->arena, &before) && before.len)
         text = arena_printf(s->arena, "%.*s,%.*s", STR_ARG(before), STR_ARG(text));
     if (text.len)
         headers_set_known(s->request, HDR_X_FORWARDED_CLIENT_CERT, text);
