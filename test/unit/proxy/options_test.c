@@ -21,7 +21,13 @@ static enum options_result parse(const char *line)
     int argc = 1;
     ck_assert_uint_lt(strlen(line), sizeof(copy));
     memcpy(copy, line, strlen(line) + 1);
-    for (char *p = strtok(copy, " "); p; p = strtok(NULL, " ")) {
+    for (char *p = copy; *p; p++) {
+        if (*p == ' ') {
+            *p = '\0';
+            continue;
+        }
+        if (p > copy && p[-1])
+            continue;
         ck_assert_int_lt(argc, MAX_ARGS);
         argv[argc++] = p;
     }
