@@ -79,6 +79,8 @@ struct headers {
     struct str method, path, authority, scheme; /* requests; empty p: absent */
     uint16_t status;                            /* responses */
     uint8_t minor;                              /* HTTP/1.minor it came as */
+    bool
+        upgrade; /* asks for, or (101) grants, another protocol: upgrade and connection are there */
     size_t bytes; /* names and values received, for limits and stats */
 };
 

@@ -3,6 +3,7 @@
 #include "base/obj.h"
 #include "base/random.h"
 #include "proxy/http/mutate.h"
+#include "proxy/http/stream_filters.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/worker.h"
 
@@ -12,8 +13,10 @@ enum step_result { STEP_NEXT, STEP_WAIT };
 
 static enum step_result step_headers(struct stream *s);
 static enum step_result step_route(struct stream *s);
+static enum step_result step_filters(struct stream *s);
 static enum step_result step_upstream(struct stream *s);
 static enum step_result step_wait(struct stream *s);
+static const struct http_chain_ends chain_ends;
 
 /* The life of a request, in order. */
 static const struct stream_step {
@@ -21,8 +24,9 @@ static const struct stream_step {
     enum step_result (*run)(struct stream *s);
 } steps[] = {
     [STREAM_HEADERS] = {"headers", step_headers},    /* check, complete, pin the route table */
-    [STREAM_ROUTE] = {"route", step_route},          /* route, redirect or direct response */
-    [STREAM_UPSTREAM] = {"upstream", step_upstream}, /* the first try starts */
+    [STREAM_ROUTE] = {"route", step_route},          /* a route is chosen */
+    [STREAM_FILTERS] = {"filters", step_filters},    /* the head passes the filters; may wait */
+    [STREAM_UPSTREAM] = {"upstream", step_upstream}, /* redirect, direct response or first try */
     [STREAM_RELAY] = {"relay", step_wait},           /* two pumps run */
     [STREAM_DONE] = {"done", step_wait},
 };
@@ -73,6 +77,7 @@ static void finish(struct stream *s)
         return;
     set_state(s, STREAM_DONE);
     s->down = NULL;
+    http_chain_complete(&s->chain);
     router_cleanup(&s->router);
     timer_disarm(&s->idle);
     timer_disarm(&s->deadline);
@@ -125,8 +130,10 @@ static void response_ended(struct stream *s)
     finish(s);
 }
 
-void stream_response_headers(struct stream *s, struct headers *h, bool end)
+/* The head has passed the filters. */
+static void send_headers(void *user, struct headers *h, bool end)
 {
+    struct stream *s = user;
     if (!s->down)
         return;
     s->response_started = true;
@@ -145,8 +152,9 @@ void stream_response_headers(struct stream *s, struct headers *h, bool end)
         response_ended(s);
 }
 
-void stream_response_data(struct stream *s, struct buffer *b, bool end)
+static void send_data(void *user, struct buffer *b, bool end)
 {
+    struct stream *s = user;
     if (!s->down || s->is_head) {
         buffer_drain(b, b->len);
         return;
@@ -158,6 +166,42 @@ void stream_response_data(struct stream *s, struct buffer *b, bool end)
         response_ended(s);
 }
 
+static void send_trailers(void *user, struct headers *h)
+{
+    struct stream *s = user;
+    struct buffer none;
+    if (!s->down)
+        return;
+    if (!s->hc->config->trailers) {
+        buffer_init(&none);
+        send_data(s, &none, true);
+        return;
+    }
+    s->info.response_trailers = h;
+    s->down->ops->trailers(s->down, h);
+    response_ended(s);
+}
+
+void stream_response_headers(struct stream *s, struct headers *h, bool end)
+{
+    if (!s->down)
+        return;
+    s->response_begun = true;
+    s->info.response = h;
+    if (s->chain.num)
+        http_chain_headers(&s->chain, HTTP_RESPONSE, h, end);
+    else
+        send_headers(s, h, end);
+}
+
+void stream_response_data(struct stream *s, struct buffer *b, bool end)
+{
+    if (s->chain.num)
+        http_chain_data(&s->chain, HTTP_RESPONSE, b, end);
+    else
+        send_data(s, b, end);
+}
+
 void stream_response_end(struct stream *s)
 {
     struct buffer none;
@@ -167,15 +211,10 @@ void stream_response_end(struct stream *s)
 
 void stream_response_trailers(struct stream *s, struct headers *h)
 {
-    if (!s->down)
-        return;
-    if (!s->hc->config->trailers) {
-        stream_response_end(s);
-        return;
-    }
-    s->info.response_trailers = h;
-    s->down->ops->trailers(s->down, h);
-    response_ended(s);
+    if (s->chain.num)
+        http_chain_trailers(&s->chain, HTTP_RESPONSE, h);
+    else
+        send_trailers(s, h);
 }
 
 void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
@@ -250,6 +289,7 @@ static void reply(struct stream *s, struct headers *h, struct str body)
         headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
         headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
     }
+    http_chain_stop(&s->chain, HTTP_REQUEST);
     router_cleanup(&s->router);
     if (s->route && s->route->attempt_count_response && s->info.attempts)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT,
@@ -275,8 +315,8 @@ static struct headers *reply_headers(struct stream *s, unsigned status)
     return h;
 }
 
-void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
-                        struct str body)
+void stream_reply_with(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                       struct str body, void (*add)(void *arg, struct headers *h), void *arg)
 {
     if (s->state == STREAM_DONE)
         return;
@@ -284,6 +324,8 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
         stream_response_reset(s, flags, details);
         return;
     }
+    if (s->response_begun) /* a filter holds another response: ours passes none */
+        http_chain_complete(&s->chain);
     s->info.flags |= flags;
     s->info.code_details = details;
     struct headers *h = reply_headers(s, status);
@@ -293,7 +335,15 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
         headers_add(h, STR("x-envoy-drop-overload"), STR("true"));
     if (flags & FLAG(UNCONDITIONAL_DROP_OVERLOAD))
         headers_add(h, STR("x-envoy-unconditional-drop-overload"), STR("true"));
+    if (add)
+        add(arg, h);
     reply(s, h, body);
+}
+
+void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                        struct str body)
+{
+    stream_reply_with(s, status, flags, details, body, NULL, NULL);
 }
 
 /* 201 and 3xx tell where: at the URL that was asked for. */
@@ -335,7 +385,7 @@ static void on_idle(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_IDLE_TIMEOUT);
-    stream_local_reply(s, s->request_end ? 504 : 408, FLAG(STREAM_IDLE_TIMEOUT),
+    stream_local_reply(s, s->received ? 504 : 408, FLAG(STREAM_IDLE_TIMEOUT),
                        STR("stream_idle_timeout"), STR("stream timeout"));
 }
 
@@ -350,7 +400,7 @@ static void on_max_duration(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_MAX_DURATION);
-    stream_local_reply(s, s->request_end ? 504 : 408, FLAG(DURATION_TIMEOUT),
+    stream_local_reply(s, s->received ? 504 : 408, FLAG(DURATION_TIMEOUT),
                        STR("max_duration_timeout"), STR("downstream duration timeout"));
 }
 
@@ -377,29 +427,61 @@ static enum step_result step_headers(struct stream *s)
     return STEP_NEXT;
 }
 
-static enum step_result step_route(struct stream *s)
+static void choose_route(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
-    s->route = s->table ? route_match(s->table, &s->match, s->arena) : NULL;
+    const struct route *r = s->table ? route_match(s->table, &s->match, s->arena) : NULL;
+    s->route = r;
+    s->weighted = NULL;
+    s->cluster_name = STR_NULL;
+    s->info.route_name = r ? r->name : STR_NULL;
+    if (!r)
+        return;
+    if (r->action == ROUTE_FORWARD)
+        s->cluster_name = route_cluster_name(r, &s->match, &s->weighted);
+    uint64_t idle = r->has_idle_timeout ? r->idle_timeout_ms : cfg->stream_idle_ms;
+    if (idle)
+        timer_arm(&s->idle, idle);
+    uint64_t longest = r->has_max_stream_duration ? r->max_stream_duration_ms : cfg->max_stream_ms;
+    if (longest)
+        timer_arm(&s->max_duration, longest);
+}
+
+static enum step_result step_route(struct stream *s)
+{
+    choose_route(s);
+    set_state(s, STREAM_FILTERS);
+    return STEP_NEXT;
+}
+
+static enum step_result step_filters(struct stream *s)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    if (cfg->filters.n)
+        stream_filters_init(s, &chain_ends);
+    if (s->chain.num) { /* the chain's end goes on */
+        http_chain_headers(&s->chain, HTTP_REQUEST, s->request, s->received);
+        return STEP_WAIT;
+    }
+    s->request_end = s->received;
     set_state(s, STREAM_UPSTREAM);
+    return STEP_NEXT;
+}
+
+static enum step_result step_upstream(struct stream *s)
+{
+    unsigned status = 0;
+    struct str location;
+    set_state(s, STREAM_RELAY);
     if (!s->route) {
         hcm_count(s->hc, HCM_NO_ROUTE);
         stream_local_reply(s, 404, FLAG(NO_ROUTE_FOUND), STR("route_not_found"), STR_NULL);
         return STEP_WAIT;
     }
-    s->info.route_name = s->route->name;
-    uint64_t idle = s->route->has_idle_timeout ? s->route->idle_timeout_ms : cfg->stream_idle_ms;
-    if (idle)
-        timer_arm(&s->idle, idle);
-    uint64_t longest = s->route->has_max_stream_duration ? s->route->max_stream_duration_ms
-                                                         : cfg->max_stream_ms;
-    if (longest)
-        timer_arm(&s->max_duration, longest);
-    unsigned status = 0;
-    struct str location;
     switch (s->route->action) {
     case ROUTE_FORWARD:
-        return STEP_NEXT;
+        router_start(&s->router, s);
+        return STEP_WAIT;
     case ROUTE_REDIRECT:
         hcm_count(s->hc, HCM_RQ_REDIRECT);
         location = route_redirect_location(s->route, s->request, s->match.tls, s->arena, &status);
@@ -416,22 +498,117 @@ static enum step_result step_route(struct stream *s)
     return STEP_WAIT;
 }
 
-static enum step_result step_upstream(struct stream *s)
+/* --- what leaves the filters --- */
+
+static void request_passed(struct stream *s)
 {
-    set_state(s, STREAM_RELAY);
-    router_start(&s->router, s);
-    return STEP_WAIT;
+    s->request_end = true;
+    router_end(&s->router);
 }
+
+static void routed_headers(void *user, struct headers *h, bool end)
+{
+    struct stream *s = user;
+    s->request_end = end;
+    set_state(s, STREAM_UPSTREAM);
+    run(s);
+}
+
+static void routed_data(void *user, struct buffer *b, bool end)
+{
+    struct stream *s = user;
+    if (b->len)
+        router_data(&s->router, b);
+    if (end && s->state == STREAM_RELAY)
+        request_passed(s);
+}
+
+static void routed_trailers(void *user, struct headers *h)
+{
+    struct stream *s = user;
+    s->request_trailers = h;
+    request_passed(s);
+}
+
+void stream_pause_request(struct stream *s)
+{
+    if (s->down)
+        s->down->ops->pause(s->down);
+}
+
+void stream_resume_request(struct stream *s)
+{
+    if (s->down)
+        s->down->ops->resume(s->down);
+}
+
+static void pause_request(void *user)
+{
+    stream_pause_request(user);
+}
+
+static void resume_request(void *user)
+{
+    stream_resume_request(user);
+}
+
+static void pause_response(void *user)
+{
+    struct stream *s = user;
+    router_pause_response(&s->router);
+}
+
+static void resume_response(void *user)
+{
+    struct stream *s = user;
+    router_resume_response(&s->router);
+}
+
+static void request_too_large(void *user)
+{
+    struct stream *s = user;
+    hcm_count(s->hc, HCM_RQ_TOO_LARGE);
+    stream_local_reply(s, 413, 0, STR("request_payload_too_large"), STR("Payload Too Large"));
+}
+
+static void response_too_large(void *user)
+{
+    struct stream *s = user;
+    hcm_count(s->hc, HCM_RS_TOO_LARGE);
+    stream_local_reply(s, 500, 0, STR("response_payload_too_large"), STR("Internal Server Error"));
+}
+
+static void filter_reply(void *user, unsigned status, uint64_t flags, struct str details,
+                         struct str body, void (*add)(void *arg, struct headers *h), void *arg)
+{
+    stream_reply_with(user, status, flags, details, body, add, arg);
+}
+
+static void clear_route(void *user)
+{
+    struct stream *s = user;
+    if (s->state == STREAM_FILTERS)
+        choose_route(s);
+}
+
+static const struct http_chain_ends chain_ends = {
+    .headers = {routed_headers, send_headers},
+    .data = {routed_data, send_data},
+    .trailers = {routed_trailers, send_trailers},
+    .pause = {pause_request, pause_response},
+    .resume = {resume_request, resume_response},
+    .too_large = {request_too_large, response_too_large},
+    .reply = filter_reply,
+    .clear_route = clear_route,
+};
 
 /* --- events of the downstream codec --- */
 
-static void request_ended(struct stream *s)
+static void received_all(struct stream *s)
 {
-    s->request_end = true;
+    s->received = true;
     s->info.downstream_last_rx_us = now_us(s);
     timer_disarm(&s->deadline);
-    if (s->state == STREAM_RELAY)
-        router_end(&s->router);
 }
 
 static void on_headers(void *user, struct headers *h, bool end)
@@ -442,9 +619,8 @@ static void on_headers(void *user, struct headers *h, bool end)
     s->info.request = h;
     s->info.protocol = h->minor == 0 ? PROTOCOL_HTTP10 : PROTOCOL_HTTP11;
     s->is_head = str_eq(h->method, STR("HEAD"));
-    s->request_end = end;
     if (end)
-        s->info.downstream_last_rx_us = now_us(s);
+        received_all(s);
     else if (cfg->request_ms)
         timer_arm(&s->deadline, cfg->request_ms);
     run(s);
@@ -457,20 +633,29 @@ static void on_data(void *user, struct buffer *data, bool end)
         return;
     s->info.bytes_received += data->len;
     touch(s);
-    if (s->state == STREAM_RELAY)
-        router_data(&s->router, data);
-    if (end && s->state != STREAM_DONE)
-        request_ended(s);
+    if (end)
+        received_all(s);
+    if (s->chain.num)
+        http_chain_data(&s->chain, HTTP_REQUEST, data, end);
+    else if (s->state == STREAM_RELAY)
+        routed_data(s, data, end);
 }
 
 static void on_trailers(void *user, struct headers *h)
 {
     struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    struct buffer none;
     if (s->state == STREAM_DONE)
         return;
-    if (s->hc->config->trailers)
-        s->request_trailers = h;
-    request_ended(s);
+    received_all(s);
+    if (!s->hc->config->trailers) { /* the end of the body is the end */
+        buffer_init(&none);
+        on_data(s, &none, true);
+    } else if (s->chain.num) {
+        http_chain_trailers(&s->chain, HTTP_REQUEST, h);
+    } else if (s->state == STREAM_RELAY) {
+        routed_trailers(s, h);
+    }
 }
 
 static void on_reset(void *user, enum reset_reason why, struct str detail)

@@ -5,6 +5,7 @@
 #include "base/cidr.h"
 #include "base/stats.h"
 #include "proxy/http/codec.h"
+#include "proxy/http/http_filter.h"
 #include "proxy/listener/downstream.h"
 #include "proxy/router/route_slots.h"
 
@@ -69,6 +70,7 @@ struct hcm_config {
     struct stats_scope *stats; /* "http.<stat_prefix>." */
     struct str stat_prefix;
     struct route_slot *routes;
+    struct http_filter_list filters; /* in order, without the router */
     struct http_limits limits;
     struct access_log **logs;
     size_t num_logs;

@@ -5,13 +5,12 @@
 #include "cluster/clusters.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
-#include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "proxy/observe/access_log.h"
+#include "proxy/router/router_config.h"
 #include "xds/source.h"
 
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager Hcm;
-typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter HttpFilter;
 #define HCM(x) ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__##x
 
 /* Our safe defaults where the field is unset (docs/differences.md). */
@@ -156,53 +155,24 @@ static void compile_logs(struct hcm_config *c, const struct compile_env *env, co
     }
 }
 
-static void compile_filter(struct hcm_config *c, const struct compile_env *env, const HttpFilter *f,
-                           bool last, bool *router, struct errors *e)
-{
-    struct pb_any any;
-    size_t mark = errors_push(e, "typed_config");
-    enum pb_any_status st = pb_any_unpack(f->typed_config, c->arena, e, env->pb, &any);
-    errors_pop(e, mark);
-    if (st == PB_ANY_INVALID)
-        return;
-    bool is_router = st == PB_ANY_OK &&
-                     any.type == &envoy__extensions__filters__http__router__v3__router__descriptor;
-    is_router |= st == PB_ANY_EMPTY && strcmp(f->name, "envoy.filters.http.router") == 0;
-    if (!is_router) {
-        if (f->is_optional)
-            errors_warn(e, NULL, "optional HTTP filter '%s' is not supported and left out",
-                        f->name);
-        else
-            errors_add(e, NULL, "HTTP filter '%s' (%.*s) is not supported", f->name,
-                       STR_ARG(any.type_name));
-        return;
-    }
-    if (!last)
-        errors_add(e, NULL, "terminal filter '%s' must be the last", f->name);
-    *router = true;
-    c->dynamic_stats = true;
-    if (st == PB_ANY_OK) {
-        const Envoy__Extensions__Filters__Http__Router__V3__Router *r = (const void *)any.message;
-        c->suppress_envoy_headers = r->suppress_envoy_headers;
-        c->dynamic_stats = wkt_bool(r->dynamic_stats, true);
-    }
-}
-
 static void compile_filters(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
                             struct errors *e)
 {
-    bool router = false;
-    for (size_t i = 0; i < m->n_http_filters; i++) {
-        const HttpFilter *f = m->http_filters[i];
-        size_t mark = errors_push_index(e, "http_filters", i);
-        if (f->disabled)
-            errors_add(e, "disabled", "disabled filters are not supported");
-        else
-            compile_filter(c, env, f, i + 1 == m->n_http_filters, &router, e);
-        errors_pop(e, mark);
-    }
-    if (!router && errors_ok(e))
+    const struct http_filter_env fenv = {
+        .compile = env,
+        .arena = c->arena,
+        .stat_prefix = arena_printf(c->arena, "http.%.*s", STR_ARG(c->stat_prefix)),
+    };
+    http_filter_list_compile(&fenv, (void *const *)m->http_filters, m->n_http_filters,
+                             "http_filters", &c->filters, e);
+    if (!c->filters.terminated && errors_ok(e))
         errors_add(e, "http_filters", "the last filter must be envoy.filters.http.router");
+    c->dynamic_stats = true;
+    if (c->filters.terminal) {
+        const struct router_config *r = c->filters.terminal;
+        c->suppress_envoy_headers = r->suppress_envoy_headers;
+        c->dynamic_stats = r->dynamic_stats;
+    }
 }
 
 static void compile_rds(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -237,8 +207,10 @@ static void compile_routes(struct hcm_config *c, const struct compile_env *env, 
         return;
     case HCM(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG): {
         size_t mark = errors_push(e, "route_config");
-        const struct route_compile_options opts = {
-            .cluster_known = cluster_known, .arg = env->clusters, .validate_clusters = true};
+        const struct route_compile_options opts = {.cluster_known = cluster_known,
+                                                   .arg = env->clusters,
+                                                   .validate_clusters = true,
+                                                   .env = env};
         struct route_table *t = route_table_compile(m->route_config, &opts, e);
         errors_pop(e, mark);
         if (t && !env->validate)
@@ -262,6 +234,7 @@ void hcm_config_free(void *config)
         return;
     for (size_t i = 0; i < c->num_logs; i++)
         access_log_release(c->logs[i]);
+    http_filter_list_free(&c->filters);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     struct arena *a = c->arena;

@@ -45,7 +45,7 @@ static void pause_request(struct router *r)
     if (r->body_paused || !r->stream->down)
         return;
     r->body_paused = true;
-    r->stream->down->ops->pause(r->stream->down);
+    stream_pause_request(r->stream);
     count(r, CLUSTER_UPSTREAM_FLOW_CONTROL_BACKED_UP_TOTAL);
 }
 
@@ -54,8 +54,7 @@ static void resume_request(struct router *r)
     if (!r->body_paused)
         return;
     r->body_paused = false;
-    if (r->stream->down)
-        r->stream->down->ops->resume(r->stream->down);
+    stream_resume_request(r->stream);
     count(r, CLUSTER_UPSTREAM_FLOW_CONTROL_DRAINED_TOTAL);
 }
 
@@ -416,7 +415,7 @@ static bool dropped(struct router *r)
 
 void router_start(struct router *r, struct stream *s)
 {
-    struct str name = route_cluster_name(s->route, &s->match, &s->weighted);
+    struct str name = s->cluster_name;
     struct cluster *c = name.len ? worker_clusters_find(s->worker->clusters, name) : NULL;
     r->stream = s;
     if (!c) {
