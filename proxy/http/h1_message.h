@@ -23,7 +23,8 @@ enum h1_body {
     H1_BODY_NONE,
     H1_BODY_LENGTH,
     H1_BODY_CHUNKED,
-    H1_BODY_CLOSE, /* responses: until the peer ends the connection */
+    H1_BODY_CLOSE,  /* responses: until the peer ends the connection */
+    H1_BODY_TUNNEL, /* requests that ask for one: what follows is no HTTP once it is granted */
 };
 
 struct h1_message {
@@ -31,7 +32,7 @@ struct h1_message {
     uint64_t length;      /* with H1_BODY_LENGTH, not 0 */
     bool keep_alive;      /* the peer lets the connection persist */
     bool expect_continue; /* requests: Expect: 100-continue */
-    bool connect;         /* requests: CONNECT; what follows is no request */
+    bool connect;         /* requests: CONNECT */
 };
 
 /* Bytes after a head that may be loaded together with its last ones. */

@@ -112,7 +112,7 @@ static bool parse_fields(char *p, uint32_t num, const struct h1_rules *rules, st
 /* --- fields about the connection --- */
 
 struct connection_options {
-    bool close, keep_alive;
+    bool close, keep_alive, upgrade;
 };
 
 static bool may_be_nominated(enum header_id id)
@@ -154,6 +154,8 @@ static bool read_connection(struct headers *h, struct connection_options *o)
                 o->close = true;
             else if (str_ieq(token, STR("keep-alive")))
                 o->keep_alive = true;
+            else if (str_ieq(token, STR("upgrade")))
+                o->upgrade = true;
             else if (++nominated > MAX_NOMINATED || !drop_nominated(h, token))
                 return false;
         }
@@ -177,20 +179,38 @@ static void keep_te_trailers(struct headers *h)
 
 static void drop_connection_fields(struct headers *h)
 {
-    static const enum header_id drop[] = {HDR_CONNECTION, HDR_KEEP_ALIVE, HDR_PROXY_CONNECTION,
-                                          HDR_UPGRADE, HDR_TRANSFER_ENCODING};
-    for (size_t i = 0; i < ARRAY_LEN(drop); i++)
+    static const enum header_id drop[] = {HDR_KEEP_ALIVE, HDR_PROXY_CONNECTION,
+                                          HDR_TRANSFER_ENCODING, HDR_CONNECTION, HDR_UPGRADE};
+    size_t num = ARRAY_LEN(drop) - (h->upgrade ? 2 : 0);
+    for (size_t i = 0; i < num; i++)
         if (h->first[drop[i]])
             headers_remove_known(h, drop[i]);
+    if (h->upgrade)
+        headers_set_known(h, HDR_CONNECTION, STR("upgrade"));
     if (h->first[HDR_TE])
         keep_te_trailers(h);
 }
 
-static bool read_persistence(struct headers *h, struct h1_message *m)
+/* An upgrade is asked for or granted by both fields, in HTTP/1.1 (RFC 9110 7.8). HTTP/2 is spoken
+ * by prior knowledge only: a request to change to it is served as it is (RFC 9113 3.1). One that
+ * has content is served as it is, too: where it ends would be where the other protocol begins. */
+static bool is_upgrade(struct headers *h, const struct h1_message *m, bool nominated)
+{
+    const struct header *f = headers_known(h, HDR_UPGRADE);
+    if (!nominated || !f || h->minor == 0 || m->body != H1_BODY_NONE)
+        return false;
+    if (!str_ieq(f->value, STR("h2c")))
+        return true;
+    headers_remove(h, STR("http2-settings"));
+    return false;
+}
+
+static bool read_persistence(struct headers *h, struct h1_message *m, bool may_upgrade)
 {
     struct connection_options o = {0};
     if (h->first[HDR_CONNECTION] && !read_connection(h, &o))
         return false;
+    h->upgrade = may_upgrade && is_upgrade(h, m, o.upgrade);
     if (o.close || (h->minor == 0 && !o.keep_alive))
         m->keep_alive = false;
     drop_connection_fields(h);
@@ -425,14 +445,17 @@ bool h1_parse_request(char *head, uint32_t lines, const struct h1_rules *rules, 
     if (!parse_request_line(&p, rules, h, m, err) || !parse_fields(p, lines - 1, rules, h, err) ||
         !read_host(h, err) || !read_framing(h, rules, m, err))
         return false;
-    if (!read_persistence(h, m))
+    if (!read_persistence(h, m, !m->connect))
         return h1_refuse(err, 400, STR("http1.connection_header_rejected"));
     struct header *expect = headers_known(h, HDR_EXPECT);
     m->expect_continue = expect && h->minor >= 1 && str_ieq(expect->value, STR("100-continue"));
-    if (m->connect) {
-        m->body = H1_BODY_NONE;
+    if (m->connect) { /* has no content (RFC 9110 9.3.6) */
+        headers_remove_known(h, HDR_CONTENT_LENGTH);
         m->keep_alive = false;
+        h->upgrade = true;
     }
+    if (h->upgrade)
+        m->body = H1_BODY_TUNNEL;
     return true;
 }
 
@@ -483,7 +506,7 @@ bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules,
     if (!parse_status_line(&p, h, err) || !parse_fields(p, lines - 1, rules, h, err) ||
         !read_framing(h, rules, m, err) || !settle_response_body(h, to_head, m, err))
         return false;
-    if (!read_persistence(h, m))
+    if (!read_persistence(h, m, h->status == 101))
         return h1_refuse(err, 502, H1_CODEC_ERROR);
     if (m->body == H1_BODY_CLOSE)
         m->keep_alive = false;

@@ -80,7 +80,11 @@ struct h1_out h1_write_request(struct buffer *out, const struct headers *h, bool
     bool has_length = announced_length(h, &length);
     uint64_t leave_out = connection_fields | BIT(HOST);
     struct str framing = STR_NULL;
-    if (end) {
+    if (h->upgrade) { /* bytes follow once it is granted */
+        leave_out &= ~(BIT(CONNECTION) | BIT(UPGRADE));
+        leave_out |= BIT(CONTENT_LENGTH);
+        o.framing = H1_OUT_CLOSE;
+    } else if (end) {
         if (length || !has_length)
             leave_out |= BIT(CONTENT_LENGTH);
         if (length || (!has_length && !usually_without_body(h->method)))
@@ -153,8 +157,14 @@ struct h1_out h1_write_response(struct buffer *out, const struct headers *h,
 {
     uint64_t leave_out = connection_fields;
     struct str framing = STR_NULL, connection = STR_NULL;
-    struct h1_out o = response_framing(h, how, &leave_out, &framing);
-    if (how->close || o.framing == H1_OUT_CLOSE)
+    struct h1_out o = {H1_OUT_CLOSE, 0};
+    if (how->tunnel)
+        leave_out = (leave_out & ~(BIT(CONNECTION) | BIT(UPGRADE))) | BIT(CONTENT_LENGTH);
+    else
+        o = response_framing(h, how, &leave_out, &framing);
+    if (how->tunnel)
+        connection = STR_NULL;
+    else if (how->close || o.framing == H1_OUT_CLOSE)
         connection = CLOSE_LINE;
     else if (how->minor == 0)
         connection = KEEP_ALIVE_LINE;

@@ -24,6 +24,7 @@ struct h1_reply {
     bool end;      /* no body follows */
     bool to_head;  /* the request was HEAD */
     uint8_t minor; /* of the request */
+    bool tunnel;   /* grants an upgrade or CONNECT: no framing, and what follows is no HTTP */
     bool close;    /* say that the connection ends; with H1_OUT_CLOSE it is said anyway */
 };
 

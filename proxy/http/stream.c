@@ -77,6 +77,8 @@ static void finish(struct stream *s)
         return;
     set_state(s, STREAM_DONE);
     s->down = NULL;
+    if (s->tunnel_open)
+        stats_gauge_dec(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_ACTIVE);
     http_chain_complete(&s->chain);
     router_cleanup(&s->router);
     timer_disarm(&s->idle);
@@ -130,6 +132,16 @@ static void response_ended(struct stream *s)
     finish(s);
 }
 
+/* What the client has sent before it knew is let go only now: had the upstream said no, it would
+ * have been read as something else there. */
+static void open_tunnel(struct stream *s)
+{
+    s->tunnel_open = true;
+    stats_inc(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_TOTAL);
+    stats_gauge_inc(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_ACTIVE);
+    stream_resume_request(s);
+}
+
 /* The head has passed the filters. */
 static void send_headers(void *user, struct headers *h, bool end)
 {
@@ -145,6 +157,8 @@ static void send_headers(void *user, struct headers *h, bool end)
         hcm_count(s->hc, HCM_CX_DRAIN_CLOSE);
         s->down->ops->close_after(s->down);
     }
+    if (s->tunnel && !end && (h->status == 101 || (h->upgrade && h->status / 100 == 2)))
+        open_tunnel(s);
     s->info.downstream_first_tx_us = now_us(s);
     touch(s);
     s->down->ops->headers(s->down, h, end || s->is_head);
@@ -457,8 +471,13 @@ static enum step_result step_route(struct stream *s)
 static enum step_result step_filters(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
-    if (cfg->filters.n)
-        stream_filters_init(s, &chain_ends);
+    const struct http_filter_list *filters = &cfg->filters;
+    if (s->tunnel && !stream_filters_for_upgrade(s, &filters)) {
+        stream_local_reply(s, 403, 0, STR("upgrade_failed"), STR_NULL);
+        return STEP_WAIT;
+    }
+    if (filters->n)
+        stream_filters_init(s, filters, &chain_ends);
     if (s->chain.num) { /* the chain's end goes on */
         http_chain_headers(&s->chain, HTTP_REQUEST, s->request, s->received);
         return STEP_WAIT;
@@ -619,6 +638,10 @@ static void on_headers(void *user, struct headers *h, bool end)
     s->info.request = h;
     s->info.protocol = h->minor == 0 ? PROTOCOL_HTTP10 : PROTOCOL_HTTP11;
     s->is_head = str_eq(h->method, STR("HEAD"));
+    h->upgrade |= str_eq(h->method, STR("CONNECT"));
+    s->tunnel = h->upgrade && !end;
+    if (s->tunnel)
+        stream_pause_request(s);
     if (end)
         received_all(s);
     else if (cfg->request_ms)

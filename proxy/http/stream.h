@@ -40,6 +40,8 @@ struct stream {
     struct router router;
     struct timer idle, deadline, max_duration;
     struct task free_task;
+    bool tunnel;           /* the request asks for an upgrade or is CONNECT */
+    bool tunnel_open;      /* granted */
     bool received;         /* all of the request was received */
     bool request_end;      /* all of it has passed the filters */
     bool response_begun;   /* a response's head has entered the filters */

@@ -19,10 +19,31 @@ static bool wanted(void *user, const struct http_filter_config *config)
     return !config->disabled;
 }
 
-void stream_filters_init(struct stream *s, const struct http_chain_ends *ends)
+static struct str upgrade_type(const struct headers *h)
+{
+    const struct header *f = headers_known(h, HDR_UPGRADE);
+    return f ? f->value : STR("CONNECT");
+}
+
+bool stream_filters_for_upgrade(const struct stream *s, const struct http_filter_list **filters)
 {
     const struct hcm_config *cfg = s->hc->config;
-    http_chain_init(&s->chain, cfg->filters.v, cfg->filters.n, wanted, ends, s, s, s->arena,
+    struct str type = upgrade_type(s->request);
+    for (size_t i = 0; i < cfg->num_upgrades; i++) {
+        const struct hcm_upgrade *u = &cfg->upgrades[i];
+        if (!str_ieq(u->type, type))
+            continue;
+        if (u->own_filters)
+            *filters = &u->filters;
+        return u->enabled;
+    }
+    return false;
+}
+
+void stream_filters_init(struct stream *s, const struct http_filter_list *filters,
+                         const struct http_chain_ends *ends)
+{
+    http_chain_init(&s->chain, filters->v, filters->n, wanted, ends, s, s, s->arena,
                     downstream_buffer_limit(s->hc->down));
 }
 

@@ -22,6 +22,8 @@
     X(HCM_CX_DESTROY_ACTIVE, "downstream_cx_destroy_active_rq", COUNTER)                           \
     X(HCM_CX_DESTROY_LOCAL_ACTIVE, "downstream_cx_destroy_local_active_rq", COUNTER)               \
     X(HCM_CX_DESTROY_REMOTE_ACTIVE, "downstream_cx_destroy_remote_active_rq", COUNTER)             \
+    X(HCM_CX_UPGRADES_TOTAL, "downstream_cx_upgrades_total", COUNTER)                              \
+    X(HCM_CX_UPGRADES_ACTIVE, "downstream_cx_upgrades_active", GAUGE)                              \
     X(HCM_CX_DRAIN_CLOSE, "downstream_cx_drain_close", COUNTER)                                    \
     X(HCM_CX_PROTOCOL_ERROR, "downstream_cx_protocol_error", COUNTER)                              \
     X(HCM_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                         \
@@ -65,12 +67,22 @@ enum escaped_slashes { SLASHES_KEEP, SLASHES_REJECT, SLASHES_REDIRECT, SLASHES_U
 enum underscores { UNDERSCORES_ALLOW, UNDERSCORES_REJECT, UNDERSCORES_DROP };
 enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
 
+/* One entry of upgrade_configs. */
+struct hcm_upgrade {
+    struct str type; /* "websocket", "CONNECT"; compared without regard to case */
+    bool enabled;    /* unless the route says otherwise */
+    bool own_filters;
+    struct http_filter_list filters; /* instead of the connection manager's */
+};
+
 struct hcm_config {
     struct arena *arena;
     struct stats_scope *stats; /* "http.<stat_prefix>." */
     struct str stat_prefix;
     struct route_slot *routes;
     struct http_filter_list filters; /* in order, without the router */
+    struct hcm_upgrade *upgrades;    /* upgrade_configs */
+    size_t num_upgrades;
     struct http_limits limits;
     struct access_log **logs;
     size_t num_logs;

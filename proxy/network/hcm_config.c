@@ -173,6 +173,7 @@ static void compile_filters(struct hcm_config *c, const struct compile_env *env,
         c->suppress_envoy_headers = r->suppress_envoy_headers;
         c->dynamic_stats = r->dynamic_stats;
     }
+    hcm_upgrades_compile(c, &fenv, m, e);
 }
 
 static void compile_rds(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -235,6 +236,8 @@ void hcm_config_free(void *config)
     for (size_t i = 0; i < c->num_logs; i++)
         access_log_release(c->logs[i]);
     http_filter_list_free(&c->filters);
+    for (size_t i = 0; i < c->num_upgrades; i++)
+        http_filter_list_free(&c->upgrades[i].filters);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     struct arena *a = c->arena;

@@ -347,6 +347,8 @@ void router_on_headers(struct router *r, struct headers *h, bool end)
     release_retry(r);
     abandon_replay(r);
     s->info.code_details = STR("via_upstream");
+    if (s->tunnel && h->upgrade)
+        timer_disarm(&r->timeout); /* a tunnel takes as long as it takes */
     if (!s->hc->config->suppress_envoy_headers) {
         uint64_t us = s->info.upstream_first_rx_us - s->info.upstream_first_tx_us;
         headers_set_known(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
@@ -444,7 +446,7 @@ void router_start(struct router *r, struct stream *s)
     route_rewrite_request(s->table, s->route, s->weighted, !s->hc->config->suppress_envoy_headers,
                           s->request, &s->info);
     start_try(r);
-    if (r->cluster && s->request_end && r->timeout_ms)
+    if (r->cluster && (s->request_end || s->tunnel) && r->timeout_ms)
         timer_arm(&r->timeout, r->timeout_ms);
 }
 
