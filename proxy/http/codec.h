@@ -82,6 +82,7 @@ struct http_limits {
     uint64_t delayed_close_ms;   /* 1 s */
     uint32_t max_requests;       /* on one connection; 0: no limit */
     bool accept_http_10;
+    struct str default_host; /* of an HTTP/1.0 request without any; empty: 400 */
     bool proxy_100_continue;
     bool allow_chunked_length;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */

@@ -16,6 +16,7 @@ struct h1_rules {
     uint32_t max_bytes;        /* names and values of one head, its target too */
     uint32_t max_count;        /* fields */
     bool accept_http_10;       /* requests; otherwise 426 */
+    struct str default_host;   /* of HTTP/1.0 requests without any; empty: 400 */
     bool allow_chunked_length; /* a Content-Length beside chunked is dropped, else refused */
 };
 

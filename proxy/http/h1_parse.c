@@ -422,11 +422,13 @@ static bool parse_request_line(char **at, const struct h1_rules *rules, struct h
     return parse_target(str_n(target, (size_t)(p - target)), h, m, err);
 }
 
-/* Host, exactly once unless the request is HTTP/1.0 (RFC 9112 3.2); an absolute target overrides
- * it. */
-static bool read_host(struct headers *h, struct h1_error *err)
+/* Host, exactly once (RFC 9112 3.2); an absolute target overrides it. HTTP/1.0 may lack it, if the
+ * configuration says which it then is (RFC 9112 3.3). */
+static bool read_host(struct headers *h, const struct h1_rules *rules, struct h1_error *err)
 {
     struct header *host = headers_known(h, HDR_HOST);
+    if (!host && !h->authority.p && h->minor == 0 && rules->default_host.len)
+        h->authority = rules->default_host;
     if (!host)
         return h->authority.p || h1_refuse(err, 400, STR("missing_host_header"));
     if (headers_next(h, host) || !h1_authority_valid(host->value))
@@ -443,7 +445,7 @@ bool h1_parse_request(char *head, uint32_t lines, const struct h1_rules *rules, 
     char *p = head;
     *m = (struct h1_message){.keep_alive = true};
     if (!parse_request_line(&p, rules, h, m, err) || !parse_fields(p, lines - 1, rules, h, err) ||
-        !read_host(h, err) || !read_framing(h, rules, m, err))
+        !read_host(h, rules, err) || !read_framing(h, rules, m, err))
         return false;
     if (!read_persistence(h, m, !m->connect))
         return h1_refuse(err, 400, STR("http1.connection_header_rejected"));

@@ -578,6 +578,7 @@ struct http_server *h1_server_new(struct conn *c, const struct http_limits *limi
         .max_bytes = limits->max_headers_bytes,
         .max_count = limits->max_headers_count,
         .accept_http_10 = limits->accept_http_10,
+        .default_host = limits->default_host,
         .allow_chunked_length = limits->allow_chunked_length,
     };
     s->cs.ops = &stream_ops;

@@ -105,7 +105,6 @@ struct hcm_config {
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;
-    struct str default_host_http10;
     struct str via;
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
 };

@@ -64,7 +64,7 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
     if (h1) {
         l->accept_http_10 = h1->accept_http_10;
         c->trailers = h1->enable_trailers;
-        c->default_host_http10 = arena_str(c->arena, str_of(h1->default_host_for_http_10));
+        l->default_host = arena_str(c->arena, str_of(h1->default_host_for_http_10));
     }
 }
 

@@ -408,6 +408,23 @@ START_TEST(empty_lines_before_a_request_are_bounded)
 }
 END_TEST
 
+START_TEST(http_10_without_host_gets_the_default_one)
+{
+    struct h1_rules rules = lax;
+    ck_assert(!request(S("GET / HTTP/1.0\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(error.detail, STR("missing_host_header")));
+    rules.default_host = STR("old.test");
+    ck_assert(request(S("GET / HTTP/1.0\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(headers.authority, STR("old.test")));
+    ck_assert(request(S("GET / HTTP/1.0\r\nHost: own\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(headers.authority, STR("own")));
+    ck_assert(request(S("GET http://target/ HTTP/1.0\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(headers.authority, STR("target")));
+    ck_assert(!request(S("GET / HTTP/1.1\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(error.detail, STR("missing_host_header")));
+}
+END_TEST
+
 START_TEST(expect_continue_is_seen)
 {
     ck_assert(request(S(POST "Expect: 100-Continue\r\nContent-Length: 1\r\n\r\n"), 100, &strict));
@@ -658,6 +675,7 @@ int main(void)
     tcase_add_test(t, an_endless_line_is_refused_before_it_ends);
     tcase_add_test(t, what_follows_a_head_stays);
     tcase_add_test(t, empty_lines_before_a_request_are_bounded);
+    tcase_add_test(t, http_10_without_host_gets_the_default_one);
     tcase_add_test(t, expect_continue_is_seen);
     tcase_add_test(t, responses_are_read_at_every_split);
     tcase_add_test(t, a_response_to_head_has_no_body);
