@@ -37,7 +37,7 @@ bool stream_filters_for_upgrade(const struct stream *s, const struct http_filter
             *filters = &u->filters;
         return u->enabled;
     }
-    return false;
+    return !s->route && !headers_known(s->request, HDR_UPGRADE); /* CONNECT without a route: 404 */
 }
 
 void stream_filters_init(struct stream *s, const struct http_filter_list *filters,
