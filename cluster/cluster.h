@@ -15,6 +15,7 @@
 #include "cluster/circuit.h"
 #include "cluster/cluster_stats.h"
 #include "cluster/host.h"
+#include "cluster/http1_options.h"
 #include "tls/transport.h"
 
 enum cluster_type { CLUSTER_STATIC, CLUSTER_EDS, CLUSTER_ORIGINAL_DST };
@@ -62,7 +63,7 @@ struct cluster_config {
     uint32_t choice_count;
     enum upstream_http http;
     bool http2; /* http is UPSTREAM_HTTP2: for the control plane's stream; the router refuses it */
-    bool http1_trailers;                   /* Http1ProtocolOptions.enable_trailers */
+    struct http1_options http1;
     uint32_t max_headers_count;            /* of a response; 0: the codec's default */
     uint32_t max_headers_kb;               /* the same */
     struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;

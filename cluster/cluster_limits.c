@@ -198,9 +198,13 @@ static void compile_common(const Envoy__Config__Core__V3__HttpProtocolOptions *m
 static void compile_http1(const Envoy__Config__Core__V3__Http1ProtocolOptions *msg,
                           struct cluster_config *out, struct errors *e)
 {
+    http1_options_compile(&out->http1, msg, e);
     if (!msg)
         return;
-    out->http1_trailers = msg->enable_trailers;
+    if (msg->allow_chunked_length)
+        errors_warn(e, "allow_chunked_length", "has no effect on an upstream");
+    if (msg->n_ignore_http_11_upgrade)
+        errors_warn(e, "ignore_http_11_upgrade", "has no effect on an upstream");
     if (msg->accept_http_10 || msg->default_host_for_http_10[0])
         errors_warn(e, "accept_http_10", "has no effect on an upstream");
 }

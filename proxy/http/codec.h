@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "cluster/http1_options.h"
 #include "proxy/http/headers.h"
 
 enum reset_reason {
@@ -84,7 +85,9 @@ struct http_limits {
     bool accept_http_10;
     struct str default_host; /* of an HTTP/1.0 request without any; empty: 400 */
     bool proxy_100_continue;
-    bool allow_chunked_length;
+    struct http1_options http1;
+    const struct string_match *ignore_upgrade; /* ignore_http_11_upgrade */
+    size_t num_ignore_upgrade;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
 };
 
@@ -135,7 +138,8 @@ extern const struct pool_protocol h1_client_protocol;
 
 struct http_client_limits {
     uint32_t max_headers_bytes,
-        max_headers_count; /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
+        max_headers_count;             /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
+    const struct http1_options *http1; /* lives as long as the cluster's configuration */
 };
 
 /* h1_client_stream opens the exchange on a slot just given; the user's events follow. Worker. */

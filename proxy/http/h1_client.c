@@ -31,6 +31,7 @@ struct h1_client {
     struct conn *conn;
     struct codec_stream cs; /* of the exchange under way */
     struct h1_rules rules;
+    const struct http1_options *options; /* of the exchange; NULL: the defaults */
     struct h1_scan scan;
     struct h1_chunks chunks;
     struct h1_message message; /* the response; its length counts down */
@@ -385,7 +386,7 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
     c->to_head = str_eq(h->method, STR("HEAD"));
     c->tunnel = h->upgrade;
     c->connect = str_eq(h->method, STR("CONNECT"));
-    c->out = h1_write_request(&c->conn->out, h, end);
+    c->out = h1_write_request(&c->conn->out, h, c->options, end);
     conn_flush_soon(c->conn);
 }
 
@@ -503,7 +504,10 @@ struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a,
     c->cs.events = events;
     c->cs.user = user;
     c->rules = (struct h1_rules){.max_bytes = limits->max_headers_bytes,
-                                 .max_count = limits->max_headers_count};
+                                 .max_count = limits->max_headers_count,
+                                 .keep_case = limits->http1 && limits->http1->preserve_case,
+                                 .keep_reason = limits->http1 && limits->http1->forward_reason};
+    c->options = limits->http1;
     c->state = CLIENT_HEAD;
     c->exchange = true;
     /* Bytes that no request asked for would be taken for its response. */

@@ -18,6 +18,10 @@ struct h1_rules {
     bool accept_http_10;       /* requests; otherwise 426 */
     struct str default_host;   /* of HTTP/1.0 requests without any; empty: 400 */
     bool allow_chunked_length; /* a Content-Length beside chunked is dropped, else refused */
+    bool keep_case;            /* names are kept as they were received, too */
+    bool keep_reason;
+    bool (*may_upgrade)(const void *arg, struct str protocol); /* NULL: any */
+    const void *arg;
 };
 
 enum h1_body {

@@ -97,9 +97,27 @@ static bool parse_field(char **at, struct headers *h, struct h1_error *err)
     return true;
 }
 
+/* Names as they stand, before they are made lower case: views of a copy. */
+static void keep_names(const char *p, uint32_t num, struct headers *h)
+{
+    struct str *raw = arena_alloc(h->arena, (num + 1) * sizeof(*raw));
+    for (uint32_t i = 0; i < num; i++) {
+        size_t len = 0;
+        while (h1_token_lower[(uint8_t)p[len]])
+            len++;
+        raw[i] = arena_str(h->arena, str_n(p, len));
+        while (*p++ != '\n')
+            continue;
+    }
+    h->raw = raw;
+    h->num_raw = num;
+}
+
 static bool parse_fields(char *p, uint32_t num, const struct h1_rules *rules, struct headers *h,
                          struct h1_error *err)
 {
+    if (rules->keep_case)
+        keep_names(p, num, h);
     headers_reserve(h, num + SPARE_FIELDS);
     for (uint32_t i = 0; i < num; i++)
         if (!parse_field(&p, h, err))
@@ -194,23 +212,25 @@ static void drop_connection_fields(struct headers *h)
 /* An upgrade is asked for or granted by both fields, in HTTP/1.1 (RFC 9110 7.8). HTTP/2 is spoken
  * by prior knowledge only: a request to change to it is served as it is (RFC 9113 3.1). One that
  * has content is served as it is, too: where it ends would be where the other protocol begins. */
-static bool is_upgrade(struct headers *h, const struct h1_message *m, bool nominated)
+static bool is_upgrade(struct headers *h, const struct h1_message *m, bool nominated,
+                       const struct h1_rules *rules)
 {
     const struct header *f = headers_known(h, HDR_UPGRADE);
     if (!nominated || !f || h->minor == 0 || m->body != H1_BODY_NONE)
         return false;
     if (!str_ieq(f->value, STR("h2c")))
-        return true;
+        return !rules->may_upgrade || rules->may_upgrade(rules->arg, f->value);
     headers_remove(h, STR("http2-settings"));
     return false;
 }
 
-static bool read_persistence(struct headers *h, struct h1_message *m, bool may_upgrade)
+static bool read_persistence(struct headers *h, struct h1_message *m, bool may_upgrade,
+                             const struct h1_rules *rules)
 {
     struct connection_options o = {0};
     if (h->first[HDR_CONNECTION] && !read_connection(h, &o))
         return false;
-    h->upgrade = may_upgrade && is_upgrade(h, m, o.upgrade);
+    h->upgrade = may_upgrade && is_upgrade(h, m, o.upgrade, rules);
     if (o.close || (h->minor == 0 && !o.keep_alive))
         m->keep_alive = false;
     drop_connection_fields(h);
@@ -447,7 +467,7 @@ bool h1_parse_request(char *head, uint32_t lines, const struct h1_rules *rules, 
     if (!parse_request_line(&p, rules, h, m, err) || !parse_fields(p, lines - 1, rules, h, err) ||
         !read_host(h, rules, err) || !read_framing(h, rules, m, err))
         return false;
-    if (!read_persistence(h, m, !m->connect))
+    if (!read_persistence(h, m, !m->connect, rules))
         return h1_refuse(err, 400, STR("http1.connection_header_rejected"));
     struct header *expect = headers_known(h, HDR_EXPECT);
     m->expect_continue = expect && h->minor >= 1 && str_ieq(expect->value, STR("100-continue"));
@@ -462,7 +482,8 @@ bool h1_parse_request(char *head, uint32_t lines, const struct h1_rules *rules, 
 }
 
 /* HTTP/1.d SP status [SP reason] CRLF; *at then stands behind it. */
-static bool parse_status_line(char **at, struct headers *h, struct h1_error *err)
+static bool parse_status_line(char **at, const struct h1_rules *rules, struct headers *h,
+                              struct h1_error *err)
 {
     char *p = *at;
     char *end = value_end(p);
@@ -477,6 +498,8 @@ static bool parse_status_line(char **at, struct headers *h, struct h1_error *err
     uint64_t status;
     if (!str_to_u64(str_n(p + 9, 3), &status) || status < 100)
         return h1_refuse(err, 502, H1_CODEC_ERROR);
+    if (rules->keep_reason && len > 13)
+        h->reason = str_n(p + 13, len - 13);
     h->minor = p[7] == '1';
     h->status = (uint16_t)status;
     return true;
@@ -505,10 +528,10 @@ bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules,
 {
     char *p = head;
     *m = (struct h1_message){.keep_alive = true};
-    if (!parse_status_line(&p, h, err) || !parse_fields(p, lines - 1, rules, h, err) ||
+    if (!parse_status_line(&p, rules, h, err) || !parse_fields(p, lines - 1, rules, h, err) ||
         !read_framing(h, rules, m, err) || !settle_response_body(h, to_head, m, err))
         return false;
-    if (!read_persistence(h, m, h->status == 101))
+    if (!read_persistence(h, m, h->status == 101, rules))
         return h1_refuse(err, 502, H1_CODEC_ERROR);
     if (m->body == H1_BODY_CLOSE)
         m->keep_alive = false;

@@ -5,6 +5,7 @@
 #include "proxy/http/h1_parse.h"
 #include "proxy/http/h1_scan.h"
 #include "proxy/http/h1_write.h"
+#include "proxy/router/matchers.h"
 #include "tls/conn.h"
 
 enum {
@@ -448,6 +449,7 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
         .to_head = s->to_head,
         .minor = s->minor,
         .tunnel = s->granted,
+        .options = &s->limits->http1,
         .close = s->last || s->draining || s->conn->eof,
     };
     s->out = h1_write_response(&s->conn->out, h, &how);
@@ -564,6 +566,16 @@ static const struct http_server_ops server_ops = {
     .free = server_free,
 };
 
+static bool may_upgrade(const void *arg, struct str protocol)
+{
+    const struct http_limits *limits = arg;
+    for (size_t i = 0; i < limits->num_ignore_upgrade; i++) {
+        if (string_match(&limits->ignore_upgrade[i], protocol))
+            return false;
+    }
+    return true;
+}
+
 struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
                                   const struct http_server_events *events, void *user)
 {
@@ -579,7 +591,10 @@ struct http_server *h1_server_new(struct conn *c, const struct http_limits *limi
         .max_count = limits->max_headers_count,
         .accept_http_10 = limits->accept_http_10,
         .default_host = limits->default_host,
-        .allow_chunked_length = limits->allow_chunked_length,
+        .allow_chunked_length = limits->http1.chunked_length,
+        .keep_case = limits->http1.preserve_case,
+        .may_upgrade = limits->num_ignore_upgrade ? may_upgrade : NULL,
+        .arg = limits,
     };
     s->cs.ops = &stream_ops;
     buffer_init(&s->body);

@@ -247,6 +247,7 @@ void headers_copy(struct headers *to, const struct headers *from, struct arena *
     to->scheme = copy_view(a, from->scheme);
     to->status = from->status;
     to->minor = from->minor;
+    to->upgrade = from->upgrade;
     to->bytes = from->bytes;
 }
 

@@ -81,7 +81,10 @@ struct headers {
     uint8_t minor;                              /* HTTP/1.minor it came as */
     bool
         upgrade; /* asks for, or (101) grants, another protocol: upgrade and connection are there */
-    size_t bytes; /* names and values received, for limits and stats */
+    const struct str *raw; /* names as they were received, by index; NULL: not kept */
+    uint32_t num_raw;
+    struct str reason; /* the phrase that came with the status; empty: not kept */
+    size_t bytes;      /* names and values received, for limits and stats */
 };
 
 /* headers_init makes an empty list in arena a. */

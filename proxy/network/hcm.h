@@ -7,6 +7,7 @@
 #include "proxy/http/codec.h"
 #include "proxy/http/http_filter.h"
 #include "proxy/listener/downstream.h"
+#include "proxy/router/matchers.h"
 #include "proxy/router/route_slots.h"
 
 #define HCM_STATS(X)                                                                               \
@@ -84,6 +85,7 @@ struct hcm_config {
     struct hcm_upgrade *upgrades;    /* upgrade_configs */
     size_t num_upgrades;
     struct http_limits limits;
+    struct regex_list regexes; /* of matchers */
     struct access_log **logs;
     size_t num_logs;
     struct str server_name;

@@ -31,6 +31,24 @@ static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
 /* --- parts --- */
 
+static void compile_http1(struct hcm_config *c,
+                          const Envoy__Config__Core__V3__Http1ProtocolOptions *m, struct errors *e)
+{
+    size_t mark = errors_push(e, "http_protocol_options");
+    struct string_match *v = arena_zalloc(c->arena, (m->n_ignore_http_11_upgrade + 1) * sizeof(*v));
+    http1_options_compile(&c->limits.http1, m, e);
+    for (size_t i = 0; i < m->n_ignore_http_11_upgrade; i++) {
+        size_t inner = errors_push_index(e, "ignore_http_11_upgrade", i);
+        (void)string_match_compile(&v[i], &c->regexes, c->arena, m->ignore_http_11_upgrade[i], e);
+        errors_pop(e, inner);
+    }
+    c->limits.ignore_upgrade = v;
+    c->limits.num_ignore_upgrade = m->n_ignore_http_11_upgrade;
+    if (m->send_fully_qualified_url)
+        errors_warn(e, "send_fully_qualified_url", "has an effect on upstreams only");
+    errors_pop(e, mark);
+}
+
 static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
 {
     const Envoy__Config__Core__V3__HttpProtocolOptions *common = m->common_http_protocol_options;
@@ -63,7 +81,8 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
     }
     if (h1) {
         l->accept_http_10 = h1->accept_http_10;
-        c->trailers = h1->enable_trailers;
+        compile_http1(c, h1, e);
+        c->trailers = l->http1.trailers;
         l->default_host = arena_str(c->arena, str_of(h1->default_host_for_http_10));
     }
 }
@@ -240,6 +259,7 @@ void hcm_config_free(void *config)
         http_filter_list_free(&c->upgrades[i].filters);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
+    regex_list_free(&c->regexes);
     struct arena *a = c->arena;
     arena_free(&a);
 }

@@ -65,7 +65,7 @@ void router_on_writable(struct router *r)
     struct upstream_request *u = r->up;
     if (!u || !upstream_request_ready(u) || u->sent_end)
         return;
-    bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
+    bool trailers = s->request_trailers && r->cluster->config->http1.trailers;
     bool last = s->request_end && !trailers;
     if (r->body.len || last)
         upstream_request_body(u, &r->body, last);
@@ -367,7 +367,7 @@ void router_on_data(struct router *r, struct buffer *b, bool end)
 
 void router_on_trailers(struct router *r, struct headers *h)
 {
-    if (!r->cluster->config->http1_trailers) {
+    if (!r->cluster->config->http1.trailers) {
         stream_response_end(r->stream);
         return;
     }

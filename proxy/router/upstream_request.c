@@ -14,7 +14,7 @@ static struct http_client_limits response_limits(const struct cluster_config *co
 {
     return (struct http_client_limits){
         config->max_headers_kb ? config->max_headers_kb * 1024 : RESPONSE_HEADERS_BYTES,
-        config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS};
+        config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS, &config->http1};
 }
 
 static uint64_t now_us(const struct upstream_request *u)
@@ -229,7 +229,7 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     u->cs = h1_client_stream(pc, s->arena, &limits, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
-    bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
+    bool trailers = s->request_trailers && r->cluster->config->http1.trailers;
     bool end = s->request_end && r->body.len == 0 && !trailers;
     u->sent_end = end;
     if (end)

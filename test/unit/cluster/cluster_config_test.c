@@ -135,7 +135,7 @@ START_TEST(what_it_says)
                      "common_http_protocol_options.max_stream_duration"));
     ck_assert_uint_eq(c->max_headers_count, 50);
     ck_assert_uint_eq(c->max_headers_kb, 20);
-    ck_assert(c->http1_trailers);
+    ck_assert(c->http1.trailers);
     for (unsigned k = 0; k < NUM_CIRCUIT_KINDS; k++)
         ck_assert_uint_eq(c->limits[0].max[k], k == CIRCUIT_RETRIES   ? 4
                                                : k == CIRCUIT_RQ      ? 3
