@@ -146,3 +146,10 @@ struct http_client_limits {
 struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a,
                                       const struct http_client_limits *limits,
                                       const struct codec_events *events, void *user);
+
+/* tcp_client_stream opens an exchange of which only the payload is sent, on a slot of
+ * pool_protocol_tcp: a CONNECT that is terminated here. Its response is 200 with `upgrade`, as soon
+ * as the request's head was given. Half-closed directions are passed on. Worker.
+ * (proxy/http/tcp_client.c) */
+struct codec_stream *tcp_client_stream(struct pool_conn *pc, struct arena *a,
+                                       const struct codec_events *events, void *user);
