@@ -43,6 +43,7 @@ struct h2_frame {
     uint8_t type, flags;
     uint8_t padding; /* of a padded DATA frame, if it is known */
     uint32_t stream;
+    uint32_t depends; /* of a PRIORITY frame: the stream it names */
 };
 
 struct h2_guard {

@@ -138,6 +138,10 @@ static enum admission admit_on_stream(struct h2_link *l, const struct h2_frame *
 static enum admission admit(struct h2_link *l, const struct h2_frame *f)
 {
     uint32_t stat = H2_NUM_STATS;
+    if (f->type == H2_PRIORITY && (f->stream == 0 || f->depends == f->stream)) {
+        h2_link_terminate(l, H2_PROTOCOL_ERROR, H2_NUM_STATS); /* the session ignores the frame */
+        return NOT_ADMITTED;
+    }
     if (l->server && (f->type == H2_HEADERS || f->type == H2_DATA)) {
         enum admission a = admit_on_stream(l, f);
         if (a != ADMITTED)
@@ -161,16 +165,35 @@ static bool feed(struct h2_link *l, struct str v, size_t n, uint32_t *left, size
     return good;
 }
 
+/* What is to be known of a frame before it is acted on; false: not all of it is there yet. */
+static bool look(struct buffer *in, struct str *v, struct h2_frame *f)
+{
+    enum { PRIORITY_LENGTH = 5 };
+    if (in->len < H2_FRAME_HEADER)
+        return false;
+    *v = buffer_pullup(in, H2_FRAME_HEADER + 1);
+    *f = h2_frame_parse((const uint8_t *)v->p);
+    if (f->type == H2_DATA && (f->flags & H2_FLAG_PADDED) && v->len > H2_FRAME_HEADER)
+        f->padding = (uint8_t)v->p[H2_FRAME_HEADER];
+    if (f->type != H2_PRIORITY || f->length != PRIORITY_LENGTH)
+        return true;
+    if (in->len < H2_FRAME_HEADER + PRIORITY_LENGTH)
+        return false;
+    *v = buffer_pullup(in, H2_FRAME_HEADER + PRIORITY_LENGTH);
+    const uint8_t *p = (const uint8_t *)v->p + H2_FRAME_HEADER;
+    f->depends = ((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]) &
+                 0x7fffffff;
+    return true;
+}
+
 /* One frame, or what there is of it. False: nothing more can be done now. */
 static bool read_frame(struct h2_link *l)
 {
     struct buffer *in = &l->conn->in;
-    if (in->len < H2_FRAME_HEADER)
+    struct str v;
+    struct h2_frame f;
+    if (!look(in, &v, &f))
         return false;
-    struct str v = buffer_pullup(in, H2_FRAME_HEADER + 1);
-    struct h2_frame f = h2_frame_parse((const uint8_t *)v.p);
-    if (f.type == H2_DATA && (f.flags & H2_FLAG_PADDED) && v.len > H2_FRAME_HEADER)
-        f.padding = (uint8_t)v.p[H2_FRAME_HEADER];
     switch (admit(l, &f)) {
     case ADMIT_LATER:
         l->waiting = true;
