@@ -19,11 +19,6 @@ enum {
     DEFAULT_JITTER = 15,
 };
 
-enum {
-    MIN_WINDOW = 65535, /* what a peer may count on before it has seen our settings */
-    MAX_VALUE = 0x7fffffff,
-};
-
 enum { /* RFC 9113 6.5.2, RFC 8441 3 */
        SETTING_TABLE = 1,
        SETTING_PUSH = 2,
@@ -47,17 +42,6 @@ void http2_options_default(struct http2_options *out)
     };
 }
 
-static void read_u32(const Google__Protobuf__UInt32Value *v, uint32_t min, uint32_t max,
-                     uint32_t *out, struct errors *e, const char *field)
-{
-    if (!v)
-        return;
-    if (v->value < min || v->value > max)
-        errors_add(e, field, "must be between %u and %u", min, max);
-    else
-        *out = v->value;
-}
-
 static void compile_keepalive(const Envoy__Config__Core__V3__KeepaliveSettings *k,
                               struct http2_options *out, struct errors *e)
 {
@@ -69,16 +53,6 @@ static void compile_keepalive(const Envoy__Config__Core__V3__KeepaliveSettings *
     out->ping_idle_ms = wkt_duration_ms(k->connection_idle_interval, 0, e,
                                         "connection_idle_interval");
     out->ping_jitter = k->interval_jitter ? k->interval_jitter->value : DEFAULT_JITTER;
-    if (!k->timeout)
-        errors_add(e, "timeout", "is required");
-    else if (out->ping_timeout_ms == 0)
-        errors_add(e, "timeout", "must be at least 0.001s");
-    if (k->interval && out->ping_interval_ms == 0)
-        errors_add(e, "interval", "must be at least 0.001s");
-    if (k->connection_idle_interval && out->ping_idle_ms == 0)
-        errors_add(e, "connection_idle_interval", "must be at least 0.001s");
-    if (out->ping_jitter < 0 || out->ping_jitter > 100)
-        errors_add(e, "interval_jitter", "must be between 0 and 100");
     errors_pop(e, mark);
 }
 
@@ -141,16 +115,13 @@ static void compile_settings(const H2 *m, struct http2_options *out, struct aren
         const Envoy__Config__Core__V3__Http2ProtocolOptions__SettingsParameter
             *p = m->custom_settings_parameters[i];
         size_t mark = errors_push_index(e, "custom_settings_parameters", i);
-        if (!p->identifier || p->identifier->value > UINT16_MAX)
-            errors_add(e, "identifier", "must be between 0 and 65535");
-        else if (!p->value)
-            errors_add(e, "value", "is required");
-        else
+        if (p->identifier && p->value)
             compile_setting(m, p->identifier->value, p->value->value, v, out, e);
         errors_pop(e, mark);
     }
 }
 
+/* Ranges and what is required are the rules of the message itself. */
 void http2_options_compile(const void *msg, struct http2_options *out, struct arena *a,
                            struct errors *e)
 {
@@ -158,24 +129,15 @@ void http2_options_compile(const void *msg, struct http2_options *out, struct ar
     http2_options_default(out);
     if (!m)
         return;
-    read_u32(m->max_concurrent_streams, 1, MAX_VALUE, &out->max_concurrent_streams, e,
-             "max_concurrent_streams");
-    read_u32(m->initial_stream_window_size, MIN_WINDOW, MAX_VALUE, &out->stream_window, e,
-             "initial_stream_window_size");
-    read_u32(m->initial_connection_window_size, MIN_WINDOW, MAX_VALUE, &out->connection_window, e,
-             "initial_connection_window_size");
-    read_u32(m->hpack_table_size, 0, UINT32_MAX, &out->hpack_table, e, "hpack_table_size");
-    read_u32(m->max_outbound_frames, 1, UINT32_MAX, &out->max_outbound_frames, e,
-             "max_outbound_frames");
-    read_u32(m->max_outbound_control_frames, 1, UINT32_MAX, &out->max_outbound_control_frames, e,
-             "max_outbound_control_frames");
-    read_u32(m->max_consecutive_inbound_frames_with_empty_payload, 0, UINT32_MAX,
-             &out->max_empty_frames, e, "max_consecutive_inbound_frames_with_empty_payload");
-    read_u32(m->max_inbound_priority_frames_per_stream, 0, UINT32_MAX,
-             &out->max_priority_frames_per_stream, e, "max_inbound_priority_frames_per_stream");
-    read_u32(m->max_inbound_window_update_frames_per_data_frame_sent, 1, UINT32_MAX,
-             &out->max_window_updates_per_data_frame, e,
-             "max_inbound_window_update_frames_per_data_frame_sent");
+    out->max_concurrent_streams = wkt_u32(m->max_concurrent_streams, out->max_concurrent_streams);
+    out->stream_window = wkt_u32(m->initial_stream_window_size, out->stream_window);
+    out->connection_window = wkt_u32(m->initial_connection_window_size, out->connection_window);
+    out->hpack_table = wkt_u32(m->hpack_table_size, out->hpack_table);
+    out->max_outbound_frames = wkt_u32(m->max_outbound_frames, out->max_outbound_frames);
+    out->max_outbound_control_frames = wkt_u32(m->max_outbound_control_frames, out->max_outbound_control_frames);
+    out->max_empty_frames = wkt_u32(m->max_consecutive_inbound_frames_with_empty_payload, out->max_empty_frames);
+    out->max_priority_frames_per_stream = wkt_u32(m->max_inbound_priority_frames_per_stream, out->max_priority_frames_per_stream);
+    out->max_window_updates_per_data_frame = wkt_u32(m->max_inbound_window_update_frames_per_data_frame_sent, out->max_window_updates_per_data_frame);
     out->allow_connect = m->allow_connect;
     out->reset_on_malformed = wkt_bool(m->override_stream_error_on_invalid_http_message, false);
     compile_keepalive(m->connection_keepalive, out, e);
