@@ -298,21 +298,35 @@ static void free_gone(struct h2_link *l)
         h2_stream_destroy(CONTAINER_OF(e, struct h2_stream, node));
 }
 
-static void send_now(struct h2_link *l)
+static void push(struct h2_link *l)
 {
     struct conn *c = l->conn;
     struct str v;
+    l->running = true;
+    while (!c->out.above && h2_session_pull(l->session, &v))
+        buffer_add(&c->out, v.p, v.len);
+    l->running = false;
+    conn_flush_soon(c);
+}
+
+void h2_link_push(struct h2_link *l)
+{
+    if (l->running || l->dead || conn_closing(l->conn))
+        return;
+    push(l);
+    h2_link_send_soon(l); /* for the events */
+}
+
+static void send_now(struct h2_link *l)
+{
+    struct conn *c = l->conn;
     task_cancel(&l->send_task);
     tell_others(l);
     if (l->dead || conn_closing(c)) {
         free_gone(l);
         return;
     }
-    l->running = true;
-    while (!c->out.above && h2_session_pull(l->session, &v))
-        buffer_add(&c->out, v.p, v.len);
-    l->running = false;
-    conn_flush_soon(c);
+    push(l);
     tell_below(l);
     free_gone(l);
     if (l->resumed)
@@ -323,7 +337,7 @@ static void send_now(struct h2_link *l)
         (l->error && c->out.above)) {
         l->dead = true;
         timer_disarm(&l->ping);
-        l->ops->over(l, l->error);
+        l->ops->over(l, l->error && !l->timed_out);
     }
 }
 
@@ -602,6 +616,7 @@ static void on_ping_timer(void *arg)
         timer_arm(&l->ping, due - now_ms(l));
         return;
     }
+    l->timed_out = true;
     h2_link_terminate(l, H2_NO_ERROR, H2_KEEPALIVE_TIMEOUT);
 }
 

@@ -115,6 +115,7 @@ struct h2_link {
     bool resumed : 1;   /* a stream is `resumed` or `refused` */
     bool dead : 1;      /* ops->over was called */
     bool error : 1;     /* the connection ends because of an error */
+    bool timed_out : 1; /* a PING was not answered */
     bool too_many : 1;  /* reset flood */
     bool goaway_in : 1; /* the peer takes no more requests */
 };
@@ -130,6 +131,9 @@ void h2_link_cleanup(struct h2_link *l);
 
 /* h2_link_read takes what is in conn->in. Events follow, ops->over may. */
 void h2_link_read(struct h2_link *l);
+
+/* h2_link_push puts out what can be now, without events, unless the session is at work. */
+void h2_link_push(struct h2_link *l);
 
 /* h2_link_send_soon puts frames out later in this iteration. */
 void h2_link_send_soon(struct h2_link *l);

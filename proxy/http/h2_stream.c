@@ -122,6 +122,8 @@ void h2_stream_fail(struct h2_stream *s, enum reset_reason why, struct str detai
 void h2_stream_reset(struct h2_stream *s, uint32_t code)
 {
     timer_disarm(&s->flush);
+    if (s->sent_head && !s->head_on_wire && !s->closed) /* RST_STREAM would overtake it */
+        h2_link_push(s->link);
     h2_stream_drop_out(s);
     if (s->reset || s->closed || s->id == 0)
         return;

@@ -92,7 +92,7 @@ def test_cookie_pieces_are_joined(proxied, serve):
         answer = client.ask(headers=[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"),
                                      ("cookie", "c=3")])
         assert answer.status == 200
-    assert upstream.requests[0].headers["cookie"] == "a=1; b=2; c=3"
+    assert dict(upstream.requests[0].headers)["cookie"] == "a=1; b=2; c=3"
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -177,13 +177,11 @@ def test_big_bodies(proxied, serve2):
 
 
 def pour(link, stream, amount, sent=None):
-    """Sends so much body as window is given. (h2 is not for threads: only one stream pours at a
-    time, under a lock.)"""
-    lock = link.__dict__.setdefault("lock", threading.Lock())
-    with lock:
+    """Sends so much body as window is given."""
+    with link.lock:
         link.send_headers(stream, [(":status", "200")])
     while amount:
-        with lock:
+        with link.lock:
             room = min(link.local_flow_control_window(stream), 16384, amount)
             if room > 0:
                 link.send_data(stream, b"y" * room, end_stream=room == amount)
@@ -315,7 +313,7 @@ def test_client_resets(proxied, serve2):
         proxy.wait(lambda: upstream.resets, 10, "the upstream's reset")
         assert upstream.resets == [8]
         proxy.wait_stat("http2.rx_reset")
-        assert proxy.wait_log(1)[0]["response_code"] == 0
+        assert proxy.wait_log(1)[0]["code"] in (0, "0")
 
 
 def test_upstream_resets(proxied, serve2):
@@ -334,7 +332,7 @@ def test_upstream_resets(proxied, serve2):
         assert (answer.status, answer.ended) == (200, False)
         assert answer.reset is not None
     assert proxy.stat("cluster.up.upstream_rq_rx_reset") == 2
-    assert [e["response_flags"] for e in proxy.wait_log(2)] == ["UR", "UR"]
+    assert [e["flags"] for e in proxy.wait_log(2)] == ["UR", "UR"]
 
 
 def test_refused_streams_are_tried_again(proxied, serve2):

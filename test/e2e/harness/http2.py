@@ -2,6 +2,7 @@
 
 import select
 import socket
+import threading
 import time
 
 import h2.config
@@ -21,6 +22,16 @@ def upstream_options(which="explicit_http_config", http2=None, **more):
         options["http_protocol_options"] = {}
     return {"typed_extension_protocol_options": {
         OPTIONS: {"@type": f"type.googleapis.com/{OPTIONS}", which: options, **more}}}
+
+
+class Connection(h2.connection.H2Connection):
+    """h2's connection, which otherwise takes nothing more after a GOAWAY."""
+
+    def _receive_goaway_frame(self, frame):
+        before = self.state_machine.state
+        result = super()._receive_goaway_frame(frame)
+        self.state_machine.state = before
+        return result
 
 
 class Answer:
@@ -50,7 +61,7 @@ class Client:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             self.sock = tls.wrap_socket(self.sock, server_hostname="test")
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(
+        self.h2 = Connection(h2.config.H2Configuration(
             client_side=True, header_encoding="utf-8", validate_outbound_headers=validate,
             normalize_outbound_headers=validate))
         if settings:
@@ -109,7 +120,7 @@ class Client:
             data = rest
             if not data:
                 return
-            if self.answers[stream].reset is not None or not self.step():
+            if self.answers[stream].reset is not None or (not room and not self.step()):
                 return
 
     def step(self, timeout=None):
@@ -212,18 +223,18 @@ class Http2Server(Server):
         super().__init__(self._handle, **more)
 
     def _handle(self, sock):
-        link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False,
-                                                                    header_encoding="utf-8"))
+        link = Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
         if self.settings:
             link.update_settings(self.settings)
         link.initiate_connection()
-        link.sock, link.bodies, link.heads = sock, {}, {}
+        link.sock, link.bodies, link.heads, link.lock = sock, {}, {}, threading.Lock()
         self.links.append(link)
         sock.sendall(link.data_to_send())
         while (data := sock.recv(65536)):
-            for event in link.receive_data(data):
-                self._take(link, event)
-            sock.sendall(link.data_to_send())
+            with link.lock:
+                for event in link.receive_data(data):
+                    self._take(link, event)
+                sock.sendall(link.data_to_send())
 
     def _take(self, link, event):
         if self.on_event and self.on_event(link, event):
