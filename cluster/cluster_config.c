@@ -391,8 +391,7 @@ static void hash_connection(struct compiling *c, const cluster_message *msg)
     for (size_t i = 0; i < msg->n_typed_extension_protocol_options; i++)
         if (msg->typed_extension_protocol_options[i]->value)
             h = hash_message(c, h, &msg->typed_extension_protocol_options[i]->value->base);
-    h = hash_message(c, h,
-                     msg->http2_protocol_options ? &msg->http2_protocol_options->base : NULL);
+    h = hash_message(c, h, msg->http2_protocol_options ? &msg->http2_protocol_options->base : NULL);
     c->out->connection_hash = hash_combine(h, c->out->http);
 }
 

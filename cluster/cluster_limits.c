@@ -308,8 +308,7 @@ void cluster_compile_http(const void *cluster, struct cluster_config *out, struc
         struct str key = str_of(msg->typed_extension_protocol_options[i]->key);
         mark = errors_push_key(e, "typed_extension_protocol_options", key);
         if (str_eq(key, str_of(options_name))) {
-            compile_typed(msg->typed_extension_protocol_options[i]->value, out, scratch, e,
-                         opts);
+            compile_typed(msg->typed_extension_protocol_options[i]->value, out, scratch, e, opts);
             typed = true;
         } else {
             errors_add(e, NULL, "is not known; %s is", options_name);

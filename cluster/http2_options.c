@@ -112,8 +112,8 @@ static void compile_settings(const H2 *m, struct http2_options *out, struct aren
     struct http2_setting *v = arena_zalloc(a, (m->n_custom_settings_parameters + 1) * sizeof(*v));
     out->settings = v;
     for (size_t i = 0; i < m->n_custom_settings_parameters; i++) {
-        const Envoy__Config__Core__V3__Http2ProtocolOptions__SettingsParameter
-            *p = m->custom_settings_parameters[i];
+        const Envoy__Config__Core__V3__Http2ProtocolOptions__SettingsParameter *p =
+            m->custom_settings_parameters[i];
         size_t mark = errors_push_index(e, "custom_settings_parameters", i);
         if (p->identifier && p->value)
             compile_setting(m, p->identifier->value, p->value->value, v, out, e);
@@ -134,10 +134,15 @@ void http2_options_compile(const void *msg, struct http2_options *out, struct ar
     out->connection_window = wkt_u32(m->initial_connection_window_size, out->connection_window);
     out->hpack_table = wkt_u32(m->hpack_table_size, out->hpack_table);
     out->max_outbound_frames = wkt_u32(m->max_outbound_frames, out->max_outbound_frames);
-    out->max_outbound_control_frames = wkt_u32(m->max_outbound_control_frames, out->max_outbound_control_frames);
-    out->max_empty_frames = wkt_u32(m->max_consecutive_inbound_frames_with_empty_payload, out->max_empty_frames);
-    out->max_priority_frames_per_stream = wkt_u32(m->max_inbound_priority_frames_per_stream, out->max_priority_frames_per_stream);
-    out->max_window_updates_per_data_frame = wkt_u32(m->max_inbound_window_update_frames_per_data_frame_sent, out->max_window_updates_per_data_frame);
+    out->max_outbound_control_frames = wkt_u32(m->max_outbound_control_frames,
+                                               out->max_outbound_control_frames);
+    out->max_empty_frames = wkt_u32(m->max_consecutive_inbound_frames_with_empty_payload,
+                                    out->max_empty_frames);
+    out->max_priority_frames_per_stream = wkt_u32(m->max_inbound_priority_frames_per_stream,
+                                                  out->max_priority_frames_per_stream);
+    out->max_window_updates_per_data_frame = wkt_u32(
+        m->max_inbound_window_update_frames_per_data_frame_sent,
+        out->max_window_updates_per_data_frame);
     out->allow_connect = m->allow_connect;
     out->reset_on_malformed = wkt_bool(m->override_stream_error_on_invalid_http_message, false);
     compile_keepalive(m->connection_keepalive, out, e);

@@ -173,8 +173,7 @@ static void connect_more(struct pool *p);
 static bool still_good(const struct pool_conn *pc)
 {
     bool unasked = pc->conn.in.len && !pc->proto->keeps_callbacks;
-    return pc->requests < 2 || !pc->client ||
-           !(pc->conn.eof || unasked || conn_closing(&pc->conn));
+    return pc->requests < 2 || !pc->client || !(pc->conn.eof || unasked || conn_closing(&pc->conn));
 }
 
 static void count_slot(struct pool_conn *pc)

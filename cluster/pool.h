@@ -55,8 +55,8 @@ struct pool_conn {
     struct conn conn;
     struct pool *pool;
     const struct pool_protocol *proto; /* the pool's; client_new may set a more special one */
-    struct host *host;       /* referenced */
-    struct cluster *cluster; /* held */
+    struct host *host;                 /* referenced */
+    struct cluster *cluster;           /* held */
     void *client;
     uint32_t slots_used;
     uint64_t requests; /* slots ever given */

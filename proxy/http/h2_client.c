@@ -18,9 +18,9 @@ struct h2_client {
     struct h2_link link;
     struct http2_options options; /* a copy: an update replaces the cluster's */
     struct task settle_task;
-    uint32_t releases;  /* slots to be given back when the link has done its turn */
-    bool settings;      /* the server allows another number of streams */
-    bool drain;         /* it takes no more */
+    uint32_t releases; /* slots to be given back when the link has done its turn */
+    bool settings;     /* the server allows another number of streams */
+    bool drain;        /* it takes no more */
     bool closing;
 };
 

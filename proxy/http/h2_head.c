@@ -41,7 +41,8 @@ static bool name_valid(struct str name)
 {
     for (size_t i = 0; i < name.len; i++) {
         uint8_t c = (uint8_t)name.p[i];
-        if (h1_token_lower[c] != c) /* 0 for what is no token; an upper-case letter is not its own */
+        if (h1_token_lower[c] !=
+            c) /* 0 for what is no token; an upper-case letter is not its own */
             return false;
     }
     return name.len > 0;
@@ -52,8 +53,8 @@ static bool value_valid(struct str v)
     for (size_t i = 0; i < v.len; i++)
         if (!h1_value_char((uint8_t)v.p[i]))
             return false;
-    return v.len == 0 || (v.p[0] != ' ' && v.p[0] != '\t' && v.p[v.len - 1] != ' ' &&
-                          v.p[v.len - 1] != '\t');
+    return v.len == 0 ||
+           (v.p[0] != ' ' && v.p[0] != '\t' && v.p[v.len - 1] != ' ' && v.p[v.len - 1] != '\t');
 }
 
 static bool is_token(struct str s)

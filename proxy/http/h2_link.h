@@ -22,32 +22,32 @@ struct h2_stream {
     int32_t id; /* 0: was never sent */
     struct codec_stream cs;
     struct h2_link *link;
-    struct list node;              /* link->streams */
-    struct list below;             /* link->below: the user is to be told */
-    struct buffer out;             /* body that is not yet in a frame on the output */
-    struct buffer in;              /* body the user has not been given */
-    struct headers *trailers_in;   /* not yet given */
-    struct headers *trailers_out;  /* not yet sent, in an arena of ours */
-    struct arena *out_arena;       /* of trailers_out */
-    struct timer flush;            /* the user is gone, body is left */
-    struct str protocol;           /* client: of an extended CONNECT */
-    uint64_t length;               /* what is left of Content-Length */
-    uint64_t wire_in, wire_out;    /* bytes of its frames */
-    size_t unconsumed;             /* of the window */
+    struct list node;             /* link->streams */
+    struct list below;            /* link->below: the user is to be told */
+    struct buffer out;            /* body that is not yet in a frame on the output */
+    struct buffer in;             /* body the user has not been given */
+    struct headers *trailers_in;  /* not yet given */
+    struct headers *trailers_out; /* not yet sent, in an arena of ours */
+    struct arena *out_arena;      /* of trailers_out */
+    struct timer flush;           /* the user is gone, body is left */
+    struct str protocol;          /* client: of an extended CONNECT */
+    uint64_t length;              /* what is left of Content-Length */
+    uint64_t wire_in, wire_out;   /* bytes of its frames */
+    size_t unconsumed;            /* of the window */
     uint32_t pauses;
-    uint8_t informational;         /* 1xx so far */
-    bool attached : 1;             /* the user is told of events */
-    bool has_length : 1;           /* length is set */
-    bool to_head : 1;              /* the request was HEAD */
-    bool connect : 1, extended : 1; /* CONNECT, and that of RFC 8441 */
-    bool got_head : 1;             /* the (final) head was given */
-    bool got_end : 1;              /* the peer's END_STREAM */
-    bool gave_end : 1;             /* and the user has been told */
+    uint8_t informational;            /* 1xx so far */
+    bool attached : 1;                /* the user is told of events */
+    bool has_length : 1;              /* length is set */
+    bool to_head : 1;                 /* the request was HEAD */
+    bool connect : 1, extended : 1;   /* CONNECT, and that of RFC 8441 */
+    bool got_head : 1;                /* the (final) head was given */
+    bool got_end : 1;                 /* the peer's END_STREAM */
+    bool gave_end : 1;                /* and the user has been told */
     bool sent_head : 1, sent_end : 1; /* by the user */
     bool head_on_wire : 1;
-    bool end_on_wire : 1;          /* our END_STREAM is out */
-    bool closed : 1;               /* the session does not know it any more */
-    bool reset : 1;                /* RST_STREAM was sent */
+    bool end_on_wire : 1; /* our END_STREAM is out */
+    bool closed : 1;      /* the session does not know it any more */
+    bool reset : 1;       /* RST_STREAM was sent */
     bool above : 1;
     bool refused : 1; /* could not be sent */
     bool gone : 1;    /* freed at the end of the turn */
@@ -65,8 +65,8 @@ struct h2_link_ops {
                      enum h2_head_verdict verdict, bool end);
     /* The exchange is over for its user, after h2_stream_detach; s is still valid. */
     void (*detached)(struct h2_link *l, struct h2_stream *s);
-    void (*goaway)(struct h2_link *l);   /* from the peer */
-    void (*settings)(struct h2_link *l); /* of the peer */
+    void (*goaway)(struct h2_link *l);     /* from the peer */
+    void (*settings)(struct h2_link *l);   /* of the peer */
     void (*round_trip)(struct h2_link *l); /* the answer to h2_link_probe; may be NULL */
     /* Nothing more can be done on the connection; the owner closes it. `error`: ours or the
      * peer's, not an orderly end. */
@@ -88,7 +88,7 @@ struct h2_link {
     struct h2_head_rules rules;
     struct list streams; /* struct h2_stream */
     struct list below;
-    struct list gone; /* freed at the end of the turn */
+    struct list gone;          /* freed at the end of the turn */
     struct h2_stream *partial; /* has body of the DATA frame that is being received */
     struct task send_task;
     struct timer ping;

@@ -21,9 +21,9 @@ struct h2_server {
     const struct http_limits *limits;
     const struct http_server_events *events;
     void *user;
-    struct arena *arena;  /* of a request whose head is being received */
-    struct timer idle;    /* no request; or, while draining, until the final GOAWAY */
-    struct timer head;    /* a head that is not whole */
+    struct arena *arena; /* of a request whose head is being received */
+    struct timer idle;   /* no request; or, while draining, until the final GOAWAY */
+    struct timer head;   /* a head that is not whole */
     uint64_t num_requests;
     uint8_t drain; /* enum drain_state */
     bool closing;

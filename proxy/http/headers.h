@@ -138,8 +138,8 @@ void headers_remove_at(struct headers *h, struct header *f);
 /* headers_copy makes `to` an independent copy of `from` in arena a (views are copied too). */
 void headers_copy(struct headers *to, const struct headers *from, struct arena *a);
 
-/* headers_may_trail says whether a field may come in a trailer section: routing, identity and how to
- * read the content may not (RFC 9110 6.5.1). */
+/* headers_may_trail says whether a field may come in a trailer section: routing, identity and how
+ * to read the content may not (RFC 9110 6.5.1). */
 bool headers_may_trail(const struct header *f);
 
 #define HEADERS_FOREACH(f, h)                                                                      \

@@ -271,8 +271,7 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     timer_init(&u->per_try, s->worker->loop, on_per_try, u);
     timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
-    pool_acquire(r->cluster, h, protocol_for(r), NULL, s->route->priority, &u->slot, on_slot,
-                 u);
+    pool_acquire(r->cluster, h, protocol_for(r), NULL, s->route->priority, &u->slot, on_slot, u);
     return u;
 }
 

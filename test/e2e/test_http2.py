@@ -273,6 +273,7 @@ def test_more_streams_than_the_upstream_takes(proxied, serve2):
                       settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 2})
     proxy = proxied(upstream)
     with Client(proxy.port()) as client:
+        assert client.ask().status == 200 # its SETTINGS are known now
         streams = [client.request(path=f"/{i}") for i in range(20)]
         assert {client.answer(s).status for s in streams} == {200}
 

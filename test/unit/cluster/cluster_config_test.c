@@ -346,8 +346,10 @@ START_TEST(all_errors_at_once)
 END_TEST
 
 #define HTTP_OPTIONS(x)                                                                            \
-    "'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3.HttpProtocolOptions':" \
-    "{'@type':'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions'," x "}}"
+    "'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3.HttpProtocolOptions'" \
+    ":"                                                                                            \
+    "{'@type':'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions'," x     \
+    "}}"
 
 START_TEST(http2_options)
 {
@@ -386,9 +388,11 @@ static const struct {
 } bad_http2[] = {
     {"'max_concurrent_streams':0", "max_concurrent_streams: value must be"},
     {"'initial_stream_window_size':65534", "initial_stream_window_size: value must be"},
-    {"'initial_connection_window_size':2147483648", "initial_connection_window_size: value must be"},
+    {"'initial_connection_window_size':2147483648",
+     "initial_connection_window_size: value must be"},
     {"'max_outbound_frames':0", "max_outbound_frames: value must be"},
-    {"'max_inbound_window_update_frames_per_data_frame_sent':0", "per_data_frame_sent: value must be"},
+    {"'max_inbound_window_update_frames_per_data_frame_sent':0",
+     "per_data_frame_sent: value must be"},
     {"'connection_keepalive':{'interval':'1s'}", "connection_keepalive.timeout: value is required"},
     {"'connection_keepalive':{'timeout':'0s'}", "timeout: value must be greater"},
     {"'connection_keepalive':{'timeout':'1s','interval_jitter':{'value':101}}",
