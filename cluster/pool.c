@@ -227,10 +227,13 @@ static void fail(struct pool_request *rq, enum pool_result r, struct str detail)
     post(rq, r);
 }
 
+/* Until the peer has said how many streams it allows, what it said on an earlier connection holds. */
 static uint32_t slots_of(const struct pool_conn *pc)
 {
     const struct pool_protocol *proto = pc->proto;
-    return proto->streams_allowed ? proto->streams_allowed(pc->client) : 1;
+    uint32_t n = proto->streams_allowed ? proto->streams_allowed(pc->client) : 1;
+    uint32_t seen = pc->pool->streams_seen;
+    return !pc->streams_known && seen && seen < n ? seen : n;
 }
 
 static bool has_slot(const struct pool_conn *pc)
@@ -326,6 +329,8 @@ static uint64_t expected_slots(const struct pool *p)
     const struct pool_protocol *proto = p->proto;
     uint64_t each = proto->streams_expected ? proto->streams_expected(p->owner->cluster->config)
                                             : 1;
+    if (p->streams_seen && p->streams_seen < each)
+        each = p->streams_seen;
     return p->num_connecting * each;
 }
 
@@ -506,7 +511,12 @@ void pool_release(struct pool_conn *pc, bool reusable)
 
 void pool_conn_changed(struct pool_conn *pc)
 {
-    if (pc->pool && (pc->state == POOL_CONN_READY || pc->state == POOL_CONN_FULL))
+    if (!pc->pool)
+        return;
+    pc->streams_known = true;
+    if (!pc->draining)
+        pc->pool->streams_seen = slots_of(pc);
+    if (pc->state == POOL_CONN_READY || pc->state == POOL_CONN_FULL)
         serve_pending(pc->pool, pc);
 }
 

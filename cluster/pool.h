@@ -63,6 +63,7 @@ struct pool_conn {
     struct list link;
     struct timer idle, age;
     uint8_t state;
+    bool streams_known; /* the peer has said how many it allows */
     bool draining;  /* gets no more slots; closed with its last one. A client may set it (GOAWAY) */
     bool immediate; /* connecting failed inside the call */
     uint8_t priority;                  /* whose breaker it is counted in */

@@ -9,6 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import h2.settings
 
 from .upstream import Server
 
@@ -65,7 +66,8 @@ class Client:
             client_side=True, header_encoding="utf-8", validate_outbound_headers=validate,
             normalize_outbound_headers=validate))
         if settings:
-            self.h2.update_settings(settings)
+            self.h2.local_settings = h2.settings.Settings(client=True,
+                                                          initial_values=settings)
         self.h2.initiate_connection()
         self.hold, self.timeout = hold, timeout
         self.answers = {}
@@ -225,7 +227,8 @@ class Http2Server(Server):
     def _handle(self, sock):
         link = Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
         if self.settings:
-            link.update_settings(self.settings)
+            link.local_settings = h2.settings.Settings(client=False,
+                                                       initial_values=self.settings)
         link.initiate_connection()
         link.sock, link.bodies, link.heads, link.lock = sock, {}, {}, threading.Lock()
         self.links.append(link)
