@@ -89,6 +89,11 @@ struct http_limits {
     const struct string_match *ignore_upgrade; /* ignore_http_11_upgrade */
     size_t num_ignore_upgrade;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
+    /* HTTP/2 only */
+    const struct http2_options *h2;
+    struct stats_scope *h2_stats; /* "http2."; NULL: not counted */
+    uint64_t drain_ms;            /* between the two GOAWAYs at most; 5 s */
+    uint64_t flush_ms;            /* how long a whole response may wait for window; 0: for ever */
 };
 
 /* What the user of a server codec provides. */
@@ -105,13 +110,16 @@ struct http_server_events {
     /* The bytes were not a request: the codec has answered `status` by itself and is closing. Or
      * (0) the client left in the middle of a head. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);
+    /* Too many streams ended before their response; the connection ends. NULL: not told. */
+    void (*on_too_many_resets)(void *user);
     /* The connection is over; the user frees everything, the codec with http_server_free included.
      */
     void (*on_closed)(void *user);
 };
 
 struct http_server_ops {
-    /* drain: the exchange under way may finish, then the connection closes; at once if none is. */
+    /* drain: exchanges under way may finish, then the connection closes; at once if none is.
+     * HTTP/2 says so by GOAWAY twice, the second after a round trip or drain_ms. */
     void (*drain)(struct http_server *s);
     /* free drops it; the conn stays the user's. No event. */
     void (*free)(struct http_server *s);
@@ -124,6 +132,10 @@ struct http_server {
 /* h1_server_new speaks HTTP/1 on an accepted connection whose callbacks it takes over. limits and
  * events are borrowed for its life. (proxy/http/h1_server.c) */
 struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
+                                  const struct http_server_events *events, void *user);
+
+/* h2_server_new the same for HTTP/2, from the client's preface on. (proxy/http/h2_server.c) */
+struct http_server *h2_server_new(struct conn *c, const struct http_limits *limits,
                                   const struct http_server_events *events, void *user);
 
 /* --- client side --- */
@@ -146,6 +158,27 @@ struct http_client_limits {
 struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a,
                                       const struct http_client_limits *limits,
                                       const struct codec_events *events, void *user);
+
+/* h2_client: HTTP/2 on pooled connections (proxy/http/h2_client.c). The slot is released by the
+ * codec when the exchange is over. */
+extern const struct pool_protocol h2_client_protocol;
+struct codec_stream *h2_client_stream(struct pool_conn *pc, struct arena *a,
+                                      const struct http_client_limits *limits,
+                                      const struct codec_events *events, void *user);
+
+/* http_auto_protocol: the one that ALPN has chosen, HTTP/1 if none was (proxy/http/http_client.c).
+ */
+extern const struct pool_protocol http_auto_protocol;
+
+/* http_client_stream opens the exchange with the protocol that the connection speaks. */
+struct codec_stream *http_client_stream(struct pool_conn *pc, struct arena *a,
+                                        const struct http_client_limits *limits,
+                                        const struct codec_events *events, void *user);
+
+/* http_client_wire says how many bytes of the connection were the exchange's, both ways so far;
+ * false if all of them. HTTP/2 only. */
+bool http_client_wire(const struct pool_conn *pc, struct codec_stream *cs, uint64_t *in,
+                      uint64_t *out);
 
 /* tcp_client_stream opens an exchange of which only the payload is sent, on a slot of
  * pool_protocol_tcp: a CONNECT that is terminated here. Its response is 200 with `upgrade`, as soon

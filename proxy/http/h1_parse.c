@@ -540,25 +540,6 @@ bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules,
 
 /* --- trailers --- */
 
-static bool may_be_trailer(const struct header *f)
-{
-    static const struct str refused[] = {
-        {"authorization", 13},    {"proxy-authorization", 19},
-        {"www-authenticate", 16}, {"set-cookie", 10},
-        {"content-range", 13},    {"cache-control", 13},
-        {"max-forwards", 12},     {"range", 5},
-    };
-    /* Of the names that are known, most are framing, routing, identity, or how to read the content.
-     */
-    if (f->id != HDR_OTHER)
-        return f->id == HDR_GRPC_STATUS || f->id == HDR_GRPC_MESSAGE || f->id == HDR_SERVER ||
-               f->id == HDR_DATE;
-    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
-        if (str_eq(f->name, refused[i]))
-            return false;
-    return true;
-}
-
 bool h1_parse_trailers(char *section, uint32_t lines, const struct h1_rules *rules,
                        struct headers *h, struct h1_error *err)
 {
@@ -568,7 +549,7 @@ bool h1_parse_trailers(char *section, uint32_t lines, const struct h1_rules *rul
     if (h->first[HDR_CONTENT_LENGTH] || h->first[HDR_TRANSFER_ENCODING] || h->first[HDR_HOST])
         return h1_refuse(err, 400, H1_CODEC_ERROR);
     HEADERS_FOREACH(f, h) {
-        if (!may_be_trailer(f))
+        if (!headers_may_trail(f))
             headers_remove_at(h, f);
     }
     return true;

@@ -124,6 +124,12 @@ void stream_response_informational(struct stream *s, struct headers *h)
         s->down->ops->informational(s->down, h);
 }
 
+/* In HTTP/1 only where enable_trailers says so. */
+static bool takes_trailers(const struct stream *s)
+{
+    return s->info.protocol == PROTOCOL_HTTP2 || s->hc->config->trailers;
+}
+
 static void response_ended(struct stream *s)
 {
     s->response_end = true;
@@ -186,7 +192,7 @@ static void send_trailers(void *user, struct headers *h)
     struct buffer none;
     if (!s->down)
         return;
-    if (!s->hc->config->trailers) {
+    if (!takes_trailers(s)) {
         buffer_init(&none);
         send_data(s, &none, true);
         return;
@@ -636,7 +642,8 @@ static void on_headers(void *user, struct headers *h, bool end)
     const struct hcm_config *cfg = s->hc->config;
     s->request = h;
     s->info.request = h;
-    s->info.protocol = h->minor == 0 ? PROTOCOL_HTTP10 : PROTOCOL_HTTP11;
+    static const uint8_t protocols[] = {PROTOCOL_HTTP10, PROTOCOL_HTTP11, PROTOCOL_HTTP2};
+    s->info.protocol = (enum http_protocol)protocols[h->minor];
     s->is_head = str_eq(h->method, STR("HEAD"));
     h->upgrade |= str_eq(h->method, STR("CONNECT"));
     s->tunnel = h->upgrade && !end;
@@ -671,7 +678,7 @@ static void on_trailers(void *user, struct headers *h)
     if (s->state == STREAM_DONE)
         return;
     received_all(s);
-    if (!s->hc->config->trailers) { /* the end of the body is the end */
+    if (!takes_trailers(s)) { /* the end of the body is the end */
         buffer_init(&none);
         on_data(s, &none, true);
     } else if (s->chain.num) {
@@ -750,6 +757,6 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
     cs->events = &stream_events;
     cs->user = s;
     stats_inc(hc->config->stats, w->index, HCM_RQ_TOTAL);
-    stats_inc(hc->config->stats, w->index, HCM_RQ_HTTP1_TOTAL);
+    stats_inc(hc->config->stats, w->index, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
     stats_gauge_inc(hc->config->stats, w->index, HCM_RQ_ACTIVE);
 }

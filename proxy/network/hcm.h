@@ -4,6 +4,7 @@
 
 #include "base/cidr.h"
 #include "base/stats.h"
+#include "cluster/http2_options.h"
 #include "proxy/http/codec.h"
 #include "proxy/http/http_filter.h"
 #include "proxy/listener/downstream.h"
@@ -15,6 +16,8 @@
     X(HCM_CX_ACTIVE, "downstream_cx_active", GAUGE)                                                \
     X(HCM_CX_HTTP1_TOTAL, "downstream_cx_http1_total", COUNTER)                                    \
     X(HCM_CX_HTTP1_ACTIVE, "downstream_cx_http1_active", GAUGE)                                    \
+    X(HCM_CX_HTTP2_TOTAL, "downstream_cx_http2_total", COUNTER)                                    \
+    X(HCM_CX_HTTP2_ACTIVE, "downstream_cx_http2_active", GAUGE)                                    \
     X(HCM_CX_SSL_TOTAL, "downstream_cx_ssl_total", COUNTER)                                        \
     X(HCM_CX_SSL_ACTIVE, "downstream_cx_ssl_active", GAUGE)                                        \
     X(HCM_CX_DESTROY, "downstream_cx_destroy", COUNTER)                                            \
@@ -32,6 +35,8 @@
     X(HCM_CX_TX, "downstream_cx_tx_bytes_total", COUNTER)                                          \
     X(HCM_RQ_TOTAL, "downstream_rq_total", COUNTER)                                                \
     X(HCM_RQ_HTTP1_TOTAL, "downstream_rq_http1_total", COUNTER)                                    \
+    X(HCM_RQ_HTTP2_TOTAL, "downstream_rq_http2_total", COUNTER)                                    \
+    X(HCM_RQ_TOO_MANY_RESETS, "downstream_rq_too_many_premature_resets", COUNTER)                  \
     X(HCM_RQ_ACTIVE, "downstream_rq_active", GAUGE)                                                \
     X(HCM_RQ_COMPLETED, "downstream_rq_completed", COUNTER)                                        \
     X(HCM_RQ_1XX, "downstream_rq_1xx", COUNTER)                                                    \
@@ -66,6 +71,7 @@ enum forward_cert { /* forward_client_cert_details */
 
 enum escaped_slashes { SLASHES_KEEP, SLASHES_REJECT, SLASHES_REDIRECT, SLASHES_UNESCAPE };
 enum underscores { UNDERSCORES_ALLOW, UNDERSCORES_REJECT, UNDERSCORES_DROP };
+enum codec_type { CODEC_AUTO, CODEC_HTTP1, CODEC_HTTP2 };
 enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
 
 /* One entry of upgrade_configs. */
@@ -86,6 +92,8 @@ struct hcm_config {
     size_t num_upgrades;
     struct http_limits limits;
     struct regex_list regexes; /* of matchers */
+    enum codec_type codec;
+    struct http2_options h2;
     struct access_log **logs;
     size_t num_logs;
     struct str server_name;
@@ -118,7 +126,9 @@ struct hcm_conn {
     uint32_t magic;
     const struct hcm_config *config;
     struct downstream *down;
-    struct http_server *codec;
+    struct http_server *codec; /* NULL while the first bytes are awaited to tell which */
+    bool http2;
+    struct timer sniff;
     struct list streams; /* struct stream */
     struct timer age;
     uint64_t num_streams;

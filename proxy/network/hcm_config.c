@@ -6,6 +6,7 @@
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "proxy/http/h2_stats.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router_config.h"
 #include "xds/source.h"
@@ -85,6 +86,20 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
         c->trailers = l->http1.trailers;
         l->default_host = arena_str(c->arena, str_of(h1->default_host_for_http_10));
     }
+}
+
+static void compile_http2(struct hcm_config *c, const Hcm *m, struct errors *e)
+{
+    struct http_limits *l = &c->limits;
+    size_t mark = errors_push(e, "http2_protocol_options");
+    http2_options_compile(m->http2_protocol_options, &c->h2, c->arena, e);
+    errors_pop(e, mark);
+    c->codec = (enum codec_type)m->codec_type;
+    if (c->codec > CODEC_HTTP2)
+        errors_add(e, "codec_type", "only AUTO, HTTP1 and HTTP2 are supported");
+    l->h2 = &c->h2;
+    l->drain_ms = c->drain_ms;
+    l->flush_ms = c->stream_idle_ms;
 }
 
 static void compile_client_cert(struct hcm_config *c, const Hcm *m)
@@ -260,6 +275,7 @@ void hcm_config_free(void *config)
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     regex_list_free(&c->regexes);
+    stats_scope_free(&c->limits.h2_stats);
     struct arena *a = c->arena;
     arena_free(&a);
 }
@@ -278,10 +294,8 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     struct hcm_config *c = ARENA_NEW(a, struct hcm_config);
     c->arena = a;
     c->stat_prefix = arena_str(a, str_of(m->stat_prefix));
-    if (m->codec_type != HCM(HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO) &&
-        m->codec_type != HCM(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1))
-        errors_add(e, "codec_type", "only AUTO and HTTP1 are supported");
     compile_limits(c, m, e);
+    compile_http2(c, m, e);
     compile_client_cert(c, m);
     compile_path(c, m);
     compile_identity(c, m, e);
@@ -295,7 +309,9 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     }
     struct stats_part parts[] = {{STR("http"), NULL},
                                  {c->stat_prefix, "envoy_http_conn_manager_prefix"}};
-    if (!env->validate)
+    if (!env->validate) {
         c->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
+        c->limits.h2_stats = h2_stats_scope();
+    }
     return c;
 }

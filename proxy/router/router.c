@@ -65,7 +65,7 @@ void router_on_writable(struct router *r)
     struct upstream_request *u = r->up;
     if (!u || !upstream_request_ready(u) || u->sent_end)
         return;
-    bool trailers = s->request_trailers && r->cluster->config->http1.trailers;
+    bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
     bool last = s->request_end && !trailers;
     if (r->body.len || last)
         upstream_request_body(u, &r->body, last);
@@ -367,7 +367,7 @@ void router_on_data(struct router *r, struct buffer *b, bool end)
 
 void router_on_trailers(struct router *r, struct headers *h)
 {
-    if (!r->cluster->config->http1.trailers) {
+    if (!upstream_request_takes_trailers(r->up)) {
         stream_response_end(r->stream);
         return;
     }
@@ -434,12 +434,6 @@ void router_start(struct router *r, struct stream *s)
     timer_init(&r->backoff, s->worker->loop, on_backoff, r);
     retry_init(r);
     r->keep = r->retry.on != 0;
-    if (c->config->http2) {
-        stream_local_reply(s, 503, FLAG(UPSTREAM_PROTOCOL_ERROR),
-                           STR("upstream_http2_not_supported"),
-                           STR("HTTP/2 upstreams are not supported yet"));
-        return;
-    }
     if (dropped(r))
         return;
     set_expected_timeout(r);

@@ -31,7 +31,8 @@ static void count(struct upstream_request *u, uint32_t stat)
 static void let_go(struct upstream_request *u)
 {
     struct stream_info *si = &u->router->stream->info;
-    if (u->pc) {
+    if (u->pc && !(u->cs && http_client_wire(u->pc, u->cs, &si->upstream_wire_bytes_received,
+                                             &si->upstream_wire_bytes_sent))) {
         si->upstream_wire_bytes_received = u->pc->conn.bytes_read - u->bytes_read;
         si->upstream_wire_bytes_sent = u->pc->conn.bytes_written - u->bytes_written;
     }
@@ -163,6 +164,8 @@ static void timed_out(struct upstream_request *u, uint32_t stat)
     count(u, stat);
     if (!u->got_headers)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_TIMEOUT, 0);
+    if (cs && u->http2)
+        count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     failed(u, TRY_TIMEOUT, STR_NULL);
@@ -199,7 +202,8 @@ static void describe(struct upstream_request *u)
     u->bytes_written = u->pc->conn.bytes_written;
     si->upstream_local = u->pc->conn.local;
     si->upstream_remote = u->host->addr;
-    si->upstream_protocol = PROTOCOL_HTTP11;
+    u->http2 = u->pc->proto == &h2_client_protocol;
+    si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
     si->upstream_first_tx_us = now_us(u);
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
 }
@@ -226,10 +230,10 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     u->started_us = now_us(u);
     describe(u);
     struct http_client_limits limits = response_limits(r->cluster->config);
-    u->cs = h1_client_stream(pc, s->arena, &limits, &events, u);
+    u->cs = http_client_stream(pc, s->arena, &limits, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
-    bool trailers = s->request_trailers && r->cluster->config->http1.trailers;
+    bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
     bool end = s->request_end && r->body.len == 0 && !trailers;
     u->sent_end = end;
     if (end)
@@ -239,6 +243,22 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
         router_on_writable(r);
     if (!u->over)
         arm_per_try(u);
+}
+
+static const struct pool_protocol *protocol_for(const struct router *r)
+{
+    switch (r->cluster->config->http) {
+    case UPSTREAM_HTTP1:
+        return &h1_client_protocol;
+    case UPSTREAM_HTTP2:
+        return &h2_client_protocol;
+    case UPSTREAM_DOWNSTREAM:
+        return r->stream->info.protocol == PROTOCOL_HTTP2 ? &h2_client_protocol
+                                                          : &h1_client_protocol;
+    case UPSTREAM_AUTO:
+        return &http_auto_protocol;
+    }
+    return &h1_client_protocol;
 }
 
 struct upstream_request *upstream_request_new(struct router *r, struct host *h)
@@ -251,12 +271,16 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     timer_init(&u->per_try, s->worker->loop, on_per_try, u);
     timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
-    pool_acquire(r->cluster, h, &h1_client_protocol, NULL, s->route->priority, &u->slot, on_slot,
-                 u);
+    pool_acquire(r->cluster, h, protocol_for(r), NULL, s->route->priority, &u->slot, on_slot, u);
     return u;
 }
 
 /* --- what the router asks --- */
+
+bool upstream_request_takes_trailers(const struct upstream_request *u)
+{
+    return u->http2 || u->router->cluster->config->http1.trailers;
+}
 
 bool upstream_request_ready(const struct upstream_request *u)
 {
@@ -309,7 +333,9 @@ void upstream_request_drop(struct upstream_request **up)
     if (!u->over && !cs)
         pool_cancel(&u->slot);
     let_go(u);
-    if (cs) /* upstream_rq_tx_reset counts those of HTTP/2: in HTTP/1 the connection ends */
+    if (cs && u->http2) /* in HTTP/1 the connection ends */
+        count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
+    if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     host_unref(u->host);
     u->host = NULL;

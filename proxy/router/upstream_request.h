@@ -18,6 +18,7 @@ struct upstream_request {
     uint64_t started_us;
     uint64_t bytes_read, bytes_written; /* of the connection, when the exchange began */
     uint32_t pauses;                    /* asked for before there was an exchange */
+    bool http2;                         /* what the connection speaks */
     bool above;                         /* the connection takes no more for now */
     bool sent_end, got_headers, over;
 };
@@ -28,6 +29,10 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h);
 /* upstream_request_send sends what there is of the request; `end` with the last of it. */
 void upstream_request_body(struct upstream_request *u, struct buffer *b, bool end);
 void upstream_request_trailers(struct upstream_request *u, const struct headers *h);
+
+/* upstream_request_takes_trailers says whether trailers pass on its connection: in HTTP/1 only
+ * where the cluster's enable_trailers says so. */
+bool upstream_request_takes_trailers(const struct upstream_request *u);
 
 /* upstream_request_ready says whether body can be given now. */
 bool upstream_request_ready(const struct upstream_request *u);
