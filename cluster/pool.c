@@ -227,7 +227,8 @@ static void fail(struct pool_request *rq, enum pool_result r, struct str detail)
     post(rq, r);
 }
 
-/* Until the peer has said how many streams it allows, what it said on an earlier connection holds. */
+/* Until the peer has said how many streams it allows, what it said on an earlier connection holds.
+ */
 static uint32_t slots_of(const struct pool_conn *pc)
 {
     const struct pool_protocol *proto = pc->proto;
