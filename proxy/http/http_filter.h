@@ -50,8 +50,8 @@ struct http_filter_ops {
     bool terminal; /* the router: compiled by the connection manager itself */
     bool upstream; /* may stand in a cluster's or router's upstream list */
     /* compile makes the immutable configuration from the unpacked message, in env->arena or of its
-     * own; NULL after errors. `msg` is dropped afterwards: what is kept of it is copied. It is NULL
-     * where the configuration names the filter only. Main. */
+     * own; after errors NULL, or what `free` gives back. `msg` is dropped afterwards: what is kept
+     * of it is copied. It is NULL where the configuration names the filter only. Main. */
     void *(*compile)(const struct http_filter_env *env, const void *msg, struct errors *e);
     /* compile_route the same for a per-route message. Main. */
     void *(*compile_route)(const struct http_filter_env *env, const void *msg, struct errors *e);

@@ -37,8 +37,11 @@ static void compile_entry(const struct http_filter_env *env, const HttpFilter *f
     mark = errors_push(e, "typed_config");
     void *config = ops->compile(env, st == PB_ANY_OK ? any.message : NULL, e);
     errors_pop(e, mark);
-    if (e->num_errors > before)
+    if (e->num_errors > before) {
+        if (config && ops->free)
+            ops->free(config);
         return;
+    }
     if (ops->terminal) {
         out->terminated = true;
         out->terminal = config;

@@ -292,7 +292,8 @@ static struct str grpc_message(struct arena *a, struct str text)
 static void as_grpc(struct stream *s, struct headers *h, struct str body)
 {
     headers_set_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
-    headers_set_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
+    if (!headers_known(h, HDR_GRPC_STATUS)) /* who answers may know better */
+        headers_add_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
     if (body.len)
         headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message(s->arena, body));
     h->status = 200;
