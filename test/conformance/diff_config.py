@@ -64,7 +64,8 @@ class Config:
                 entry.get("route", {}).pop("_", None)
         manager = mesh.hcm(self.name, route_config={**self.table, "virtual_hosts": hosts},
                            log=folder_log, **{**self.hcm, "http_filters": filters})
-        manager["typed_config"]["access_log"] = mesh.access_log(folder_log, LOG)
+        manager["typed_config"]["access_log"] = mesh.access_log(
+            folder_log, {**LOG, "config": self.name})
         return {"name": self.name, "address": {"socket_address": {
             "address": "127.0.0.1", "port_value": 0}},
             "per_connection_buffer_limit_bytes": 1048576,

@@ -5,6 +5,7 @@ seed. `play(name, ...)` starts a proxy with all of them and returns what each re
 `compare(...)` lists the differences.
 """
 
+import argparse
 import collections
 import concurrent.futures
 import os
@@ -12,10 +13,12 @@ import random
 import re
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
 import peers
+import diff_accepted
 import diff_actions  # noqa: F401
 import diff_tables  # noqa: F401
 from controlplane import xds
@@ -29,7 +32,7 @@ SERVERS = ("a", "b", "c", "d", "mirror")
 ANSWER_S = 20
 THREADS = 6
 # Not the same twice, or of the run itself: only that they are there is compared.
-VARYING = {"x-request-id", "date", "x-envoy-upstream-service-time"}
+VARYING = {"x-request-id", "date", "x-envoy-upstream-service-time", "x-forwarded-port"}
 OWN = re.compile("x-test-")
 
 
@@ -168,14 +171,19 @@ def _ask_all(port, config):
 
 
 def _fields(headers):
-    """Headers in one order, without what varies."""
-    kept = [(name, "*" if name in VARYING else _cookie(name, value)) for name, value in headers
-            if not OWN.match(name)]
-    return sorted(kept, key=lambda pair: pair[0])
+    """Headers in one order, without what varies. Several of a name are one list (RFC 9110 5.3), which
+    Envoy writes in one line for the names that it knows."""
+    lists = collections.defaultdict(list)
+    for name, value in headers:
+        if not OWN.match(name):
+            lists[name] += [_cookie(value)] if name == "set-cookie" else [
+                "*" if name in VARYING else part.strip() for part in value.split(",")]
+    return [(name, ",".join(part for part in parts if part) or "") for name, parts in
+            sorted(lists.items())]
 
 
-def _cookie(name, value):
-    return re.sub('="?[0-9a-f]+"?(;|$)', r"=*\1", value) if name == "set-cookie" else value
+def _cookie(value):
+    return re.sub('="?[0-9a-f]+"?(;|$)', r"=*\1", value)
 
 
 def bootstrap(configs, servers, without=()):
@@ -198,7 +206,10 @@ class Result:
             entry = (name, message.method, message.target, fields, message.body)
             (mirrored if name == "mirror" else self.upstream).append(entry)
         self.mirrored = mirrored
-        self.log = {key: value for key, value in (log or {"no": "log"}).items() if key != "id"}
+        self.log = {key: value for key, value in (log or {"no": "log"}).items()
+                    if key not in ("id", "config")}
+        if self.log.get("flags"):  # Envoy: in the order in which they were set
+            self.log["flags"] = ",".join(sorted(self.log["flags"].split(",")))
         if request.group or self.log.get("cluster") == "two":
             self._forget_the_host()
 
@@ -299,7 +310,8 @@ def refusals(configs, folder):
 
 
 def compare(configs, ours, theirs):
-    """compare lists (request, part, ours, theirs) for everything that differs."""
+    """compare lists (configuration, request, part, ours, theirs) for everything that differs and is not
+    accepted (diff_accepted.py)."""
     found = []
     for config in configs:
         for request in config.requests:
@@ -307,20 +319,48 @@ def compare(configs, ours, theirs):
             for part in other:
                 if mine.get(part) != other[part]:
                     found.append((config, request, part, mine.get(part), other[part]))
-    return found
+    return [entry for entry in found if not diff_accepted.reason(entry, ours, theirs)]
+
+
+def supported(folder, each=12):
+    """supported are the features of which Attaché refuses nothing, asked with some configurations of
+    each alone; and the refusals."""
+    singles = []
+    for function in FEATURES:
+        for config in generate(each, seed=function.__name__, only={function.__name__}):
+            config.number = len(singles)
+            config.name = f"c{config.number}"
+            singles.append(config)
+    fields, left, without = refusals(singles, folder)
+    taken = collections.Counter(c.features[0] for c in left)
+    return {name for name, count in taken.items() if count == each}, fields, without
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("number", type=int, nargs="?", default=300)
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--only", help="features, with commas")
+    parser.add_argument("--supported", action="store_true", help="leave out what is not built yet")
+    args = parser.parse_args()
+    only = set(args.only.split(",")) if args.only else None
+    with tempfile.TemporaryDirectory(prefix="attache-differential-") as top:
+        fields, without = {}, set()
+        if args.supported:
+            only, fields, without = supported(os.path.join(top, "probe"))
+            print("left out:", *sorted({f.__name__ for f in FEATURES} - only))
+        made = generate(args.number, args.seed, only)
+        more, usable, also = refusals(made, os.path.join(top, "validate"))
+        for field, names in sorted({**fields, **more}.items()):
+            print(f"not yet: {field} ({len(names)})")
+        theirs = play("envoy", made, os.path.join(top, "envoy"))
+        ours = play("attache", usable, os.path.join(top, "attache"), without | also)
+        found = compare(usable, ours, theirs)
+        for config, request, part, one, two in found:
+            print(f"{config.name} {config.features} {request}\n  {part}:\n    ours   {one}\n    theirs {two}")
+        print(f"{len(usable)} of {len(made)} configurations, {sum(len(c.requests) for c in usable)} "
+              f"requests, {len({r.id for _, r, *_ in found})} of them differ")
 
 
 if __name__ == "__main__":
-    import sys
-    import tempfile
-    amount, only_of = int(sys.argv[1]), set(sys.argv[2:]) or None
-    made = generate(amount, only=only_of)
-    with tempfile.TemporaryDirectory() as top:
-        fields_not_yet, usable, skip = refusals(made, os.path.join(top, "v"))
-        for field_name, names in sorted(fields_not_yet.items()):
-            print("not yet:", field_name, len(names), sorted(names)[:3])
-        envoys = play("envoy", made, os.path.join(top, "e"))
-        own = play("attache", usable, os.path.join(top, "a"), skip)
-        for config_of, asked, what, one, two in compare(usable, own, envoys):
-            print(f"{config_of.name} {config_of.features} {asked}\n   {what}:\n      {one}\n      {two}")
-        print(len(usable), "of", len(made))
+    main()

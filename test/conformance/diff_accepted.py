@@ -1,0 +1,42 @@
+"""Differences to Envoy that stay, each with its reason. A rule is a function of (request, part, our
+value, Envoy's value, our result, Envoy's result) and names its reason; `used` counts what each took."""
+
+import collections
+
+RULES = []
+used = collections.Counter()
+
+
+def rule(text):
+    """rule registers a function under its reason."""
+    def register(function):
+        RULES.append((text, function))
+        return function
+    return register
+
+
+def reason(entry, ours, theirs):
+    """reason is why a difference is accepted, or None."""
+    _, request, part, one, two = entry
+    for text, function in RULES:
+        if function(request, part, one, two, ours[request.id], theirs[request.id]):
+            used[text] += 1
+            return text
+    return None
+
+
+def _without(headers, *names):
+    return [field for field in headers if field[0] not in names]
+
+
+@rule("a response of the proxy's own to a request whose body has come already: Envoy closes the "
+      "connection, because it answers before it has read the body")
+def _closes(request, part, one, two, *_):
+    return part == "response headers" and request.body is not None and (
+        ("connection", "close") in two and _without(two, "connection") == one)
+
+
+@rule("HEAD answered by the proxy without a body: Envoy announces a chunked one")
+def _head(request, part, one, two, *_):
+    return part == "response headers" and request.method == "HEAD" and (
+        _without(two, "transfer-encoding") == one)
