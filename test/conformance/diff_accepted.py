@@ -29,14 +29,13 @@ def _without(headers, *names):
     return [field for field in headers if field[0] not in names]
 
 
-@rule("a response of the proxy's own to a request whose body has come already: Envoy closes the "
-      "connection, because it answers before it has read the body")
-def _closes(request, part, one, two, *_):
-    return part == "response headers" and request.body is not None and (
-        ("connection", "close") in two and _without(two, "connection") == one)
-
-
 @rule("HEAD answered by the proxy without a body: Envoy announces a chunked one")
 def _head(request, part, one, two, *_):
     return part == "response headers" and request.method == "HEAD" and (
         _without(two, "transfer-encoding") == one)
+
+
+@rule("413 of the buffer filter when the whole request is there: Envoy closes the connection")
+def _too_large(request, part, one, two, ours, theirs):
+    return part == "response headers" and theirs.log.get("details") == "request_payload_too_large" and (
+        _without(two, "connection") == one)

@@ -111,15 +111,14 @@ def subset_match(c, p, r):
 @feature
 def redirect(c, p, r):
     action = {}
-    if r.random() < 0.5:
-        action[r.choice(("https_redirect",))] = True
-    elif r.random() < 0.5:
-        action["scheme_redirect"] = r.choice(("ftp", "https", "http"))
+    scheme = c.turn("scheme", (None, "https_redirect", "scheme_redirect"))
+    if scheme:
+        action[scheme] = True if scheme == "https_redirect" else r.choice(("ftp", "https", "http"))
     if r.random() < 0.5:
         action["host_redirect"] = "there.test"
-    if r.random() < 0.4:
+    if c.turn("port_redirect", (True, False, False)):
         action["port_redirect"] = r.choice((80, 443, 8443))
-    path = r.choice(({}, {"path_redirect": r.choice(("/new", "/new?with=query"))},
+    path = c.turn("redirect", ({}, {"path_redirect": r.choice(("/new", "/new?with=query"))},
                      {"prefix_rewrite": "/moved"},
                      {"regex_rewrite": {"pattern": {"regex": p + "/([a-z]+)"},
                                         "substitution": r"/\1/x"}}))
@@ -190,7 +189,7 @@ def path_rewrite(c, p, r):
 
 @feature
 def host_rewrite(c, p, r):
-    action = r.choice((
+    action = c.turn("host_rewrite", (
         {"host_rewrite_literal": "literal.test"}, {"auto_host_rewrite": True},
         {"auto_host_rewrite": False}, {"host_rewrite_header": "x-host"},
         {"host_rewrite_path_regex": {"pattern": {"regex": "^/[^/]+/([a-z]+).*$"},
@@ -220,6 +219,7 @@ def headers(c, p, r):
         return entry
     levels = [c.table, c.vhost]
     route = c.route({"prefix": p}, {"cluster": "a"}, name="headers")
+    c.turn("headers", (c.table, c.vhost, route)).setdefault("request_headers_to_remove", []).append("x-n")
     for level in r.sample([*levels, route, route], 3):
         for kind in r.sample(("request", "response"), r.choice((1, 2))):
             level.setdefault(f"{kind}_headers_to_add", []).append(
@@ -294,15 +294,19 @@ def mirrors(c, p, r):
 
 @feature
 def hashes(c, p, r):
+    attributes = [{"name": "HttpOnly", "value": ""}]
+    cookie = r.choice(({"ttl": "60s", "path": "/p", "attributes": attributes},
+                       {"ttl": "0s", "path": "/p", "attributes": attributes}, {}))
+    rewrite = {"regex_rewrite": {"pattern": {"regex": "-.*"}, "substitution": ""}}
     policies = [
-        {"header": {"header_name": "x-key", **({"regex_rewrite": {
-            "pattern": {"regex": "-.*"}, "substitution": ""}} if r.random() < 0.4 else {})}},
-        {"cookie": {"name": "session", **(r.choice(({}, {"ttl": "60s", "path": "/p", "attributes": [
-            {"name": "HttpOnly", "value": ""}]}, {"ttl": "0s"})))}},
+        {"header": {"header_name": "x-key", **rewrite}},
+        {"cookie": {"name": "session", **cookie}},
         {"query_parameter": {"name": "key"}},
         {"connection_properties": {"source_ip": True}},
-        {"filter_state": {"key": "absent"}}]
-    chosen = r.sample(policies, r.choice((1, 2)))
+        {"filter_state": {"key": "absent"}},
+        {"cookie": {"name": "session", **cookie}}]
+    first = c.turn("hashes", policies)
+    chosen = [first, *r.sample([p for p in policies if p is not first], r.choice((0, 1)))]
     chosen[0]["terminal"] = r.random() < 0.5
     c.route({"prefix": p}, {"cluster": r.choice(("ring", "maglev")), "hash_policy": chosen})
     kinds = {next(iter(policy)) for policy in chosen}
@@ -332,10 +336,12 @@ def per_filter(c, p, r):
     c.filters.append(typed("envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=100))
     own = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
     off, small = typed(own, disabled=True), typed(own, buffer={"max_request_bytes": 5})
-    where = r.choice((c.table, c.vhost, None, None))
+    where = c.turn("per_filter", ("table", "vhost", "route", "cluster"))
     config = {"typed_per_filter_config": {name: r.choice((off, small))}}
-    c.route({"prefix": p}, {"cluster": "a"}, **({} if where else config))
-    if where:
-        where.update(config)
+    action = {"cluster": "a"} if where != "cluster" else {
+        "weighted_clusters": {"clusters": [{"name": "a", "weight": 1, **config}]}}
+    c.route({"prefix": p}, action, **(config if where == "route" else {}))
+    if where in ("table", "vhost"):
+        getattr(c, where).update(config)
     c.ask(p, method="POST", body=b"x" * 3)
     c.ask(p, method="POST", body=b"x" * 50)

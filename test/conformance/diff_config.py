@@ -34,8 +34,8 @@ class Request:
 class Config:
     """One listener. Features add routes, virtual hosts and requests."""
 
-    def __init__(self, number, rng):
-        self.number, self.rng = number, rng
+    def __init__(self, number, rng, turns):
+        self.number, self.rng, self.turns = number, rng, turns
         self.name = f"c{number}"
         self.hcm = copy.deepcopy(EXPLICIT)
         self.filters, self.plugins = [], []
@@ -43,6 +43,11 @@ class Config:
         self.vhosts = [self.vhost]
         self.table = {"name": f"t{number}", "validate_clusters": False}
         self.requests, self.features = [], []
+
+    def turn(self, key, options):
+        """turn is the next of the options, over all configurations: each comes as often as another."""
+        self.turns[key] += 1
+        return options[self.turns[key] % len(options)]
 
     def route(self, match, action=None, **more):
         """route adds one; `action` is a RouteAction, {"redirect": ...} and the like come in `more`."""

@@ -128,9 +128,9 @@ def pseudo_headers(c, p, r):
 
 @feature
 def query_match(c, p, r):
-    matcher = r.choice(({"string_match": {"exact": "1"}}, {"string_match": {"prefix": "ab"}},
-                        {"present_match": True}, {"present_match": False}, {},
-                        {"string_match": {"safe_regex": {"regex": "[a-z]*"}}}))
+    matcher = c.turn("query", ({"string_match": {"exact": "1"}}, {"string_match": {"prefix": "ab"}},
+                               {"present_match": True}, {"present_match": False}, {},
+                               {"string_match": {"safe_regex": {"regex": "[a-z]*"}}}))
     c.route({"prefix": p, "query_parameters": [{"name": "k", **matcher}]}, {"cluster": "c"})
     c.ask(p)
     for query in r.sample(("?k=1", "?k=abc", "?k", "?k=", "?x=1&k=1", "?k=2&k=1", "?k=%31", "?K=1"), 2):

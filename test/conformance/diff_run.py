@@ -28,6 +28,8 @@ from harness.http1 import Client, Closed
 from harness.upstream import HttpServer
 
 REQUESTS = 10
+EACH = 4           # features of a configuration
+LETTERS = "wxyz"   # which of them a path belongs to
 SERVERS = ("a", "b", "c", "d", "mirror")
 ANSWER_S = 20
 THREADS = 6
@@ -38,19 +40,19 @@ OWN = re.compile("x-test-")
 
 # --- configurations --------------------------------------------------------------------------------
 def generate(number, seed=1, only=None):
-    """generate makes configurations of three features each, every feature about as often as another;
+    """generate makes configurations of EACH features, every feature about as often as another;
     some have a last route that takes everything."""
     rng = random.Random(f"attache-{seed}")
     features = [f for f in FEATURES if only is None or f.__name__ in only]
-    deck, configs = [], []
+    deck, configs, turns = [], [], collections.Counter()
     for i in range(number):
-        config = Config(i, rng)
-        while len(config.features) < min(3, len(features)):
+        config = Config(i, rng, turns)
+        while len(config.features) < min(EACH, len(features)):
             if not deck:
                 deck = features[:]
                 rng.shuffle(deck)
             chosen = deck.pop()
-            prefix = f"/f{i}{'xyz'[len(config.features)]}"
+            prefix = f"/f{i}{LETTERS[len(config.features)]}"
             chosen(config, prefix, rng)
             config.features.append(chosen.__name__)
         if rng.random() < 0.4:
@@ -221,7 +223,7 @@ class Result:
 
     def outcome(self):
         """outcome is what tells two outcomes apart, without what a request brings along."""
-        return (self.status, tuple((e[0], e[2].split("?")[0].lstrip("/f0123456789xyz")) for e in
+        return (self.status, tuple((e[0], e[2].split("?")[0].lstrip("/f0123456789wxyz")) for e in
                                    self.upstream), len(self.mirrored), self.log.get("flags"),
                 self.log.get("details"), tuple(self.headers))
 

@@ -10,17 +10,20 @@ def policy(r, **more):
     return {"retry_back_off": {"base_interval": "0.005s", "max_interval": "0.01s"}, **more}
 
 
+WORDS = ("5xx", "gateway-error", "reset", "connect-failure", "retriable-4xx", "retriable-status-codes",
+         "envoy-ratelimited", "refused-stream", "reset-before-request", "retriable-headers",
+         "retriable-headers")
+
+
 @feature
 def retry_on(c, p, r):
-    words = r.sample(("5xx", "gateway-error", "reset", "connect-failure", "retriable-4xx",
-                      "retriable-status-codes", "envoy-ratelimited", "refused-stream",
-                      "reset-before-request", "retriable-headers"), r.choice((1, 2, 3)))
+    words = [c.turn("retry_on", WORDS), *r.sample(WORDS, r.choice((0, 1, 2)))]
     fields = policy(r, retry_on=",".join(words), num_retries=r.choice((1, 2, 3)))
     if "retriable-status-codes" in words or r.random() < 0.2:
         fields["retriable_status_codes"] = [418, 503]
     if "retriable-headers" in words:
         fields["retriable_headers"] = [{"name": "x-retry", "exact_match": "yes"}]
-    if r.random() < 0.2:
+    if r.random() < 0.4:
         fields["retriable_request_headers"] = [{"name": "x-may", "present_match": True}]
     c.route({"prefix": p}, {"cluster": r.choice(("a", "a", "dead", "two")), "retry_policy": fields})
     for answers in r.sample(("503,200", "503,503,503,503", "409,200", "418,200", "500,500,200",
@@ -197,7 +200,7 @@ def matcher_tree(c, p, r):
 
 @feature
 def table_options(c, p, r):
-    kind = r.choice(("internal", "params", "vhost", "direct"))
+    kind = c.turn("table", ("internal", "params", "vhost", "direct"))
     c.route({"path": p + "/x"}, {"cluster": "a"})
     if kind == "internal":
         c.table["internal_only_headers"] = ["x-m"]
