@@ -421,8 +421,8 @@ static void on_max_duration(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_MAX_DURATION);
-    stream_local_reply(s, s->received ? 504 : 408, FLAG(DURATION_TIMEOUT),
-                       STR("max_duration_timeout"), STR("downstream duration timeout"));
+    stream_local_reply(s, s->received ? 504 : 408, 0, STR("max_duration_timeout"),
+                       STR("downstream duration timeout"));
 }
 
 /* --- steps --- */

@@ -261,6 +261,7 @@ static const struct failure {
     [TRY_REFUSED] = {"remote refused stream reset", FLAG(UPSTREAM_REMOTE_RESET), 503},
     [TRY_PROTOCOL_ERROR] = {"protocol error", FLAG(UPSTREAM_PROTOCOL_ERROR), 502},
     [TRY_TIMEOUT] = {"local reset", FLAG(UPSTREAM_REQUEST_TIMEOUT), 504},
+    [TRY_IDLE_TIMEOUT] = {"local reset", FLAG(UPSTREAM_REQUEST_TIMEOUT), 504},
 };
 
 static void reply_failure(struct router *r, enum try_failure f, struct str transport)
@@ -269,8 +270,10 @@ static void reply_failure(struct router *r, enum try_failure f, struct str trans
     const struct failure *what = &failures[f];
     struct arena *a = s->arena;
     count_code(r, what->status);
-    if (f == TRY_TIMEOUT) {
-        stream_local_reply(s, 504, what->flag, STR("upstream_per_try_timeout"),
+    if (f == TRY_TIMEOUT || f == TRY_IDLE_TIMEOUT) {
+        stream_local_reply(s, 504, what->flag,
+                           f == TRY_TIMEOUT ? STR("upstream_per_try_timeout")
+                                            : STR("upstream_per_try_idle_timeout"),
                            STR("upstream request timeout"));
         return;
     }
@@ -356,6 +359,7 @@ void router_on_headers(struct router *r, struct headers *h, bool end)
     }
     if (s->route->attempt_count_response)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(s->arena, "%u", r->tries));
+    s->info.response_code = h->status; /* for %RESPONSE_CODE% */
     route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
     stream_response_headers(s, h, end);
 }

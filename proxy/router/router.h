@@ -58,7 +58,8 @@ enum try_failure {
     TRY_REMOTE_RESET,
     TRY_REFUSED, /* certainly not processed */
     TRY_PROTOCOL_ERROR,
-    TRY_TIMEOUT, /* per-try timeout */
+    TRY_TIMEOUT,      /* per-try timeout */
+    TRY_IDLE_TIMEOUT, /* per-try idle timeout */
 };
 
 /* router_on_failed: the try ended without a complete response. `transport` is the transport failure

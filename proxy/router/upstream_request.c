@@ -158,7 +158,7 @@ static const struct codec_events events = {
 
 /* --- timeouts --- */
 
-static void timed_out(struct upstream_request *u, uint32_t stat)
+static void timed_out(struct upstream_request *u, enum try_failure why, uint32_t stat)
 {
     struct codec_stream *cs = u->cs;
     count(u, stat);
@@ -168,19 +168,19 @@ static void timed_out(struct upstream_request *u, uint32_t stat)
         count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
-    failed(u, TRY_TIMEOUT, STR_NULL);
+    failed(u, why, STR_NULL);
 }
 
 static void on_per_try(void *arg)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
-    timed_out(u, CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
+    timed_out(u, TRY_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
 }
 
 static void on_per_try_idle(void *arg)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
-    timed_out(u, CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT);
+    timed_out(u, TRY_IDLE_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT);
 }
 
 /* The per-try timeout runs from the moment the whole request was there to be sent. */
