@@ -43,8 +43,8 @@ static struct body_library *compile(const struct http_filter_env *env,
 
 struct body_library *
 body_library_compile(const struct http_filter_env *env,
-                     const struct Envoy__Config__Core__V3__TypedExtensionConfig *m,
-                     bool compresses, const char *field, struct errors *e)
+                     const struct Envoy__Config__Core__V3__TypedExtensionConfig *m, bool compresses,
+                     const char *field, struct errors *e)
 {
     struct arena scratch;
     if (!m) {

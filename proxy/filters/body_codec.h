@@ -61,8 +61,8 @@ struct Envoy__Config__Core__V3__TypedExtensionConfig;
  * current path, for errors (missing, unknown, of the other direction). NULL after errors. Main. */
 struct body_library *
 body_library_compile(const struct http_filter_env *env,
-                     const struct Envoy__Config__Core__V3__TypedExtensionConfig *m,
-                     bool compresses, const char *field, struct errors *e);
+                     const struct Envoy__Config__Core__V3__TypedExtensionConfig *m, bool compresses,
+                     const char *field, struct errors *e);
 
 /* body_library_free gives back what the settings hold beside the arena; NULL is fine. Any thread.
  */

@@ -192,8 +192,7 @@ static struct body_codec *open_in(const struct body_library *l)
 {
     struct zstd_codec *z = codec_new(l);
     z->in = ZSTD_createDCtx();
-    if (z->in &&
-        !ZSTD_isError(ZSTD_DCtx_setParameter(z->in, ZSTD_d_windowLogMax, MAX_WINDOW_BITS)))
+    if (z->in && !ZSTD_isError(ZSTD_DCtx_setParameter(z->in, ZSTD_d_windowLogMax, MAX_WINDOW_BITS)))
         return &z->c;
     codec_close(&z->c);
     return NULL;

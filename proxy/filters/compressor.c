@@ -126,8 +126,7 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
         errors_add(e, NULL, "a configuration is required");
         return NULL;
     }
-    c->library =
-        body_library_compile(env, m->compressor_library, true, "compressor_library", e);
+    c->library = body_library_compile(env, m->compressor_library, true, "compressor_library", e);
     compile_way(&c->ways[HTTP_REQUEST],
                 m->request_direction_config ? m->request_direction_config->common_config : NULL,
                 env);
@@ -169,7 +168,8 @@ static void compile_overrides(const struct http_filter_env *env, struct compress
         r->remove_accept_encoding = wkt_bool(remove, false);
     }
     if (o->compressor_library)
-        r->library = body_library_compile(env, o->compressor_library, true, "compressor_library", e);
+        r->library = body_library_compile(env, o->compressor_library, true, "compressor_library",
+                                          e);
 }
 
 static void *compile_route(const struct http_filter_env *env, const void *msg, struct errors *e)
@@ -213,8 +213,7 @@ static bool responses_enabled(const struct http_filter *f)
 {
     const struct compressor_config *c = f->config;
     const struct compressor_state *s = f->state;
-    return s->route && s->route->has_enabled ? s->route->enabled
-                                             : c->ways[HTTP_RESPONSE].enabled;
+    return s->route && s->route->has_enabled ? s->route->enabled : c->ways[HTTP_RESPONSE].enabled;
 }
 
 static bool long_enough(const struct http_filter *f, enum http_way way, const struct headers *h)
@@ -354,8 +353,7 @@ static struct compressor_decision decide(struct http_filter *f, const struct hea
         if (os && os->decided)
             return os->decision;
         if (n == COMPRESSOR_OFFERS ||
-            (type &&
-             !compressor_type_allowed(&oc->ways[HTTP_RESPONSE].types, type->value)))
+            (type && !compressor_type_allowed(&oc->ways[HTTP_RESPONSE].types, type->value)))
             continue;
         offers[n++] = (struct compressor_offer){
             str_of((other == f ? library_of(f) : oc->library)->ops->encoding), oc->choose_first};
@@ -418,8 +416,7 @@ static void add_vary(struct headers *h)
     if (!vary)
         headers_add(h, STR("vary"), STR("Accept-Encoding"));
     else if (!header_has_token(vary->value, STR("Accept-Encoding"), false))
-        vary->value =
-            arena_printf(h->arena, "%.*s, Accept-Encoding", STR_ARG(vary->value));
+        vary->value = arena_printf(h->arena, "%.*s, Accept-Encoding", STR_ARG(vary->value));
 }
 
 static bool start_response(struct http_filter *f, struct headers *h)
@@ -468,11 +465,11 @@ static bool told_decision(struct http_filter *f, struct headers *h, bool end)
         add_vary(h);
     if (end || !basic || !transfer_allowed(f, h))
         return false;
-    const char *why = !enough                             ? "ContentLengthTooSmall"
+    const char *why = !enough                              ? "ContentLengthTooSmall"
                       : !type_allowed(f, HTTP_RESPONSE, h) ? "ContentTypeNotAllowed"
-                      : etag_forbids(f, h)                ? "EtagNotAllowed"
-                      : status_forbids(f, h)              ? "StatusCodeNotAllowed"
-                                                          : NULL;
+                      : etag_forbids(f, h)                 ? "EtagNotAllowed"
+                      : status_forbids(f, h)               ? "StatusCodeNotAllowed"
+                                                           : NULL;
     if (enough && why && etag_forbids(f, h) && type_allowed(f, HTTP_RESPONSE, h))
         filter_stats_inc(f, c->choice_stats, CHOICE_ETAG);
     if (why) {

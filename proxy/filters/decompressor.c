@@ -9,7 +9,8 @@
 #include "proxy/filters/filters.h"
 #include "proxy/filters/header_tokens.h"
 #include "proxy/http/http_chain.h"
-#include "proxy/observe/stream_info.h"
+#include "proxy/http/stream.h"
+#include "proxy/worker.h"
 
 typedef Envoy__Extensions__Filters__Http__Decompressor__V3__Decompressor Decompressor;
 typedef Envoy__Extensions__Filters__Http__Decompressor__V3__Decompressor__CommonDirectionConfig
@@ -21,6 +22,9 @@ typedef Envoy__Extensions__Filters__Http__Decompressor__V3__Decompressor__Common
     X(WAY_UNCOMPRESSED_BYTES, "total_uncompressed_bytes", COUNTER)                                 \
     X(WAY_COMPRESSED_BYTES, "total_compressed_bytes", COUNTER)
 enum { WAY_STATS(STATS_ENUM) };
+/* What comes out at once, before it is asked whether what stands behind takes more. */
+enum { SLICE = 16384 };
+
 static const struct stats_def way_defs[] = {WAY_STATS(STATS_DEF)};
 static struct stats_table way_table = STATS_TABLE(way_defs);
 
@@ -40,6 +44,13 @@ struct decompressor_config {
 struct way_state {
     struct body_codec *codec; /* NULL: passes as it is */
     uint64_t in, out;
+    struct buffer pending;    /* not decompressed yet: what stands behind is full */
+    bool end;                 /* it ends after `pending` */
+    struct headers *trailers; /* then these follow, which the chain holds; or NULL */
+    bool waiting;             /* the task is to go on */
+    bool source_paused;
+    struct task task;
+    struct http_filter *filter;
 };
 
 struct decompressor_state {
@@ -74,8 +85,8 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
         errors_add(e, NULL, "a configuration is required");
         return NULL;
     }
-    c->library =
-        body_library_compile(env, m->decompressor_library, false, "decompressor_library", e);
+    c->library = body_library_compile(env, m->decompressor_library, false, "decompressor_library",
+                                      e);
     compile_way(&c->ways[HTTP_REQUEST],
                 m->request_direction_config ? m->request_direction_config->common_config : NULL);
     compile_way(&c->ways[HTTP_RESPONSE],
@@ -88,8 +99,8 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
     make_stats(c, env, name);
     c->compressed_name = arena_printf(env->arena, "x-envoy-decompressor-%.*s-compressed-bytes",
                                       STR_ARG(name));
-    c->uncompressed_name = arena_printf(
-        env->arena, "x-envoy-decompressor-%.*s-uncompressed-bytes", STR_ARG(name));
+    c->uncompressed_name = arena_printf(env->arena, "x-envoy-decompressor-%.*s-uncompressed-bytes",
+                                        STR_ARG(name));
     return c;
 }
 
@@ -135,6 +146,9 @@ static bool no_transform(const struct headers *h)
     return cc && header_has_token(cc->value, STR("no-transform"), true);
 }
 
+static void run_request(void *arg);
+static void run_response(void *arg);
+
 static bool begin(struct http_filter *f, enum http_way way, struct headers *h)
 {
     const struct decompressor_config *c = f->config;
@@ -143,6 +157,9 @@ static bool begin(struct http_filter *f, enum http_way way, struct headers *h)
     s->ways[way].codec = c->library->ops->open(c->library);
     if (!s->ways[way].codec)
         return false;
+    buffer_init(&s->ways[way].pending);
+    s->ways[way].filter = f;
+    task_init(&s->ways[way].task, way == HTTP_REQUEST ? run_request : run_response, &s->ways[way]);
     headers_remove_known(h, HDR_CONTENT_LENGTH);
     (void)header_cut(headers_known(h, HDR_CONTENT_ENCODING)->value, ',', &others);
     if (others.p)
@@ -201,31 +218,6 @@ static void refuse(struct http_filter *f, enum http_way way, bool too_much)
                           NULL);
 }
 
-/* False: the exchange is over. */
-static bool decompress(struct http_filter *f, enum http_way way, struct buffer *b, bool end)
-{
-    const struct decompressor_config *c = f->config;
-    struct decompressor_state *s = f->state;
-    struct way_state *w = &s->ways[way];
-    struct buffer out;
-    buffer_init(&out);
-    uint64_t in = b->len;
-    w->in += in;
-    uint64_t limit = w->in * c->library->max_ratio - w->out;
-    enum body_result r = c->library->ops->run(w->codec, b, &out, end, limit);
-    w->out += out.len;
-    filter_stats_add(f, c->ways[way].stats, WAY_COMPRESSED_BYTES, in);
-    filter_stats_add(f, c->ways[way].stats, WAY_UNCOMPRESSED_BYTES, out.len);
-    if (r != BODY_OK) {
-        buffer_cleanup(&out);
-        filter_stats_inc(f, c->errors, w->codec->error);
-        refuse(f, way, r == BODY_FULL);
-        return false;
-    }
-    buffer_move(b, &out, out.len);
-    return true;
-}
-
 static void tell_totals(const struct http_filter *f, enum http_way way, struct headers *trailers)
 {
     const struct decompressor_config *c = f->config;
@@ -237,45 +229,139 @@ static void tell_totals(const struct http_filter *f, enum http_way way, struct h
                 arena_printf(trailers->arena, "%llu", (unsigned long long)w->out));
 }
 
-static bool busy(const struct http_filter *f, enum http_way way)
+static void give(struct http_filter *f, enum http_way way, struct buffer *b, bool end)
 {
-    const struct decompressor_state *s = f->state;
-    return s && s->ways[way].codec;
+    if (way == HTTP_REQUEST)
+        http_filter_inject_request(f, b, end);
+    else
+        http_filter_inject_response(f, b, end);
+}
+
+static void finish(struct http_filter *f, enum http_way way)
+{
+    struct decompressor_state *s = f->state;
+    struct buffer none;
+    buffer_init(&none);
+    body_codec_close(&s->ways[way].codec);
+    if (s->ways[way].trailers) {
+        tell_totals(f, way, s->ways[way].trailers);
+        if (way == HTTP_REQUEST)
+            http_filter_continue_request(f);
+        else
+            http_filter_continue_response(f);
+        return;
+    }
+    tell_totals(f, way,
+                way == HTTP_REQUEST ? http_filter_add_request_trailers(f)
+                                    : http_filter_add_response_trailers(f));
+    give(f, way, &none, true);
+}
+
+/* One slice. False: no more for now, or for ever. */
+static bool slice(struct http_filter *f, enum http_way way, struct way_state *w)
+{
+    const struct decompressor_config *c = f->config;
+    struct buffer out;
+    buffer_init(&out);
+    uint64_t in = w->pending.len;
+    uint64_t limit = w->in * c->library->max_ratio;
+    uint64_t left = limit > w->out ? limit - w->out : 0;
+    enum body_result r = c->library->ops->run(w->codec, &w->pending, &out, w->end,
+                                              left < SLICE ? left : SLICE);
+    w->out += out.len;
+    filter_stats_add(f, c->ways[way].stats, WAY_COMPRESSED_BYTES, in - w->pending.len);
+    filter_stats_add(f, c->ways[way].stats, WAY_UNCOMPRESSED_BYTES, out.len);
+    bool too_much = r == BODY_FULL && w->out > limit;
+    if (r == BODY_ERROR || too_much) {
+        buffer_cleanup(&out);
+        filter_stats_inc(f, c->errors, w->codec->error);
+        refuse(f, way, too_much);
+        return false;
+    }
+    give(f, way, &out, false);
+    return r == BODY_FULL && w->codec; /* without one the exchange is over */
+}
+
+static void pause_source(struct http_filter *f, enum http_way way, struct way_state *w, bool pause)
+{
+    if (w->source_paused == pause)
+        return;
+    w->source_paused = pause;
+    if (way == HTTP_REQUEST)
+        pause ? http_filter_pause_request_source(f) : http_filter_resume_request_source(f);
+    else
+        pause ? http_filter_pause_response_source(f) : http_filter_resume_response_source(f);
+}
+
+static void pump(struct http_filter *f, enum http_way way)
+{
+    struct decompressor_state *s = f->state;
+    struct way_state *w = &s->ways[way];
+    bool full;
+    bool more = true;
+    while (!(full = way == HTTP_REQUEST ? http_filter_request_blocked(f)
+                                        : http_filter_response_blocked(f)) &&
+           more)
+        more = slice(f, way, w);
+    if (!w->codec)
+        return;
+    w->waiting = full && more;
+    pause_source(f, way, w, w->waiting);
+    if (w->end && !w->waiting && w->codec)
+        finish(f, way);
+}
+
+static void run_request(void *arg)
+{
+    struct way_state *w = arg;
+    if (w->codec && w->waiting)
+        pump(w->filter, HTTP_REQUEST);
+}
+
+static void run_response(void *arg)
+{
+    struct way_state *w = arg;
+    if (w->codec && w->waiting)
+        pump(w->filter, HTTP_RESPONSE);
+}
+
+static enum filter_status on_data(struct http_filter *f, enum http_way way, struct buffer *b,
+                                  bool end)
+{
+    struct decompressor_state *s = f->state;
+    struct way_state *w = s ? &s->ways[way] : NULL;
+    if (!w || !w->codec)
+        return FILTER_CONTINUE;
+    w->in += b->len;
+    w->end = end;
+    buffer_move(&w->pending, b, b->len);
+    pump(f, way);
+    return FILTER_CONSUMED;
 }
 
 static enum filter_status on_request_data(struct http_filter *f, struct buffer *b, bool end)
 {
-    if (!busy(f, HTTP_REQUEST))
-        return FILTER_CONTINUE;
-    if (!decompress(f, HTTP_REQUEST, b, end))
-        return FILTER_PAUSE;
-    if (end)
-        tell_totals(f, HTTP_REQUEST, http_filter_add_request_trailers(f));
-    return FILTER_CONTINUE;
+    return on_data(f, HTTP_REQUEST, b, end);
 }
 
 static enum filter_status on_response_data(struct http_filter *f, struct buffer *b, bool end)
 {
-    if (!busy(f, HTTP_RESPONSE))
-        return FILTER_CONTINUE;
-    if (!decompress(f, HTTP_RESPONSE, b, end))
-        return FILTER_PAUSE;
-    if (end)
-        tell_totals(f, HTTP_RESPONSE, http_filter_add_response_trailers(f));
-    return FILTER_CONTINUE;
+    return on_data(f, HTTP_RESPONSE, b, end);
 }
 
-/* The end of the body came without data: was it cut off? */
+/* The body ended with its last data, which did not know that it was: was it cut off? The trailers
+ * wait until that is said. */
 static enum filter_status on_trailers(struct http_filter *f, enum http_way way, struct headers *h)
 {
-    struct buffer none;
-    buffer_init(&none);
-    if (!busy(f, way))
+    struct decompressor_state *s = f->state;
+    struct way_state *w = s ? &s->ways[way] : NULL;
+    if (!w || !w->codec)
         return FILTER_CONTINUE;
-    if (!decompress(f, way, &none, true))
-        return FILTER_PAUSE;
-    tell_totals(f, way, h);
-    return FILTER_CONTINUE;
+    w->end = true;
+    w->trailers = h;
+    w->waiting = true;
+    loop_post(f->stream->worker->loop, &w->task);
+    return FILTER_PAUSE;
 }
 
 static enum filter_status on_request_trailers(struct http_filter *f, struct headers *h)
@@ -288,13 +374,32 @@ static enum filter_status on_response_trailers(struct http_filter *f, struct hea
     return on_trailers(f, HTTP_RESPONSE, h);
 }
 
+static void on_writable(struct http_filter *f, enum http_way way)
+{
+    struct decompressor_state *s = f->state;
+    if (s && s->ways[way].waiting)
+        loop_post(f->stream->worker->loop, &s->ways[way].task);
+}
+
+static void on_request_writable(struct http_filter *f)
+{
+    on_writable(f, HTTP_REQUEST);
+}
+
+static void on_response_writable(struct http_filter *f)
+{
+    on_writable(f, HTTP_RESPONSE);
+}
+
 static void on_complete(struct http_filter *f)
 {
     struct decompressor_state *s = f->state;
-    if (!s)
-        return;
-    body_codec_close(&s->ways[HTTP_REQUEST].codec);
-    body_codec_close(&s->ways[HTTP_RESPONSE].codec);
+    for (int way = 0; s && way < 2; way++) {
+        struct way_state *w = &s->ways[way];
+        body_codec_close(&w->codec);
+        buffer_cleanup(&w->pending);
+        task_cancel(&w->task);
+    }
 }
 
 const struct http_filter_ops decompressor_filter = {
@@ -309,5 +414,7 @@ const struct http_filter_ops decompressor_filter = {
     .on_response_headers = on_response_headers,
     .on_response_data = on_response_data,
     .on_response_trailers = on_response_trailers,
+    .on_request_writable = on_request_writable,
+    .on_response_writable = on_response_writable,
     .on_complete = on_complete,
 };
