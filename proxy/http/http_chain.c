@@ -271,8 +271,8 @@ void http_chain_writable(struct http_chain *c, enum http_way way)
 {
     for (int i = 0; i < c->num && !c->stopped[way]; i++) {
         struct http_filter *f = &c->filters[i];
-        void (*cb)(struct http_filter *) =
-            way == HTTP_REQUEST ? f->ops->on_request_writable : f->ops->on_response_writable;
+        void (*cb)(struct http_filter *) = way == HTTP_REQUEST ? f->ops->on_request_writable
+                                                               : f->ops->on_response_writable;
         if (cb)
             cb(f);
     }

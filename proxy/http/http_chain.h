@@ -62,8 +62,8 @@ void http_chain_headers(struct http_chain *c, enum http_way way, struct headers 
 void http_chain_data(struct http_chain *c, enum http_way way, struct buffer *b, bool end);
 void http_chain_trailers(struct http_chain *c, enum http_way way, struct headers *h);
 
-/* http_chain_writable: what stands behind the chain takes bytes of this way again. Filters only post
- * tasks. */
+/* http_chain_writable: what stands behind the chain takes bytes of this way again. Filters only
+ * post tasks. */
 void http_chain_writable(struct http_chain *c, enum http_way way);
 
 /* http_chain_stop: nothing more of this way passes; what is held is dropped. */
