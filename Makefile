@@ -104,7 +104,7 @@ LIBS_api-protos := -lprotobuf-c
 LIBS_xds        := -lgrpc_unsecure -lgpr
 LIBS_tls        := $(BORINGSSL)/lib/libssl.a $(BORINGSSL)/lib/libcrypto.a
 LIBS_cluster    := -lcares
-LIBS_proxy      := -lnghttp2
+LIBS_proxy      := -lnghttp2 -lz -lbrotlienc -lbrotlidec -lzstd
 
 include $(foreach l,$(LAYERS),$(wildcard $(l)/module.mk))
 include $(wildcard test/module.mk deploy/module.mk tools/module.mk test/*/module.mk)

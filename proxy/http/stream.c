@@ -566,6 +566,7 @@ void stream_resume_request(struct stream *s)
 {
     if (s->down)
         s->down->ops->resume(s->down);
+    http_chain_writable(&s->chain, HTTP_REQUEST);
 }
 
 static void pause_request(void *user)
@@ -588,6 +589,18 @@ static void resume_response(void *user)
 {
     struct stream *s = user;
     router_resume_response(&s->router);
+}
+
+static bool request_blocked(void *user)
+{
+    const struct stream *s = user;
+    return s->router.body_paused;
+}
+
+static bool response_blocked(void *user)
+{
+    const struct stream *s = user;
+    return s->down_above;
 }
 
 static void request_too_large(void *user)
@@ -623,6 +636,7 @@ static const struct http_chain_ends chain_ends = {
     .trailers = {routed_trailers, send_trailers},
     .pause = {pause_request, pause_response},
     .resume = {resume_request, resume_response},
+    .blocked = {request_blocked, response_blocked},
     .too_large = {request_too_large, response_too_large},
     .reply = filter_reply,
     .clear_route = clear_route,
@@ -724,6 +738,7 @@ static void on_below(void *user)
         return;
     s->down_above = false;
     router_resume_response(&s->router);
+    http_chain_writable(&s->chain, HTTP_RESPONSE);
 }
 
 static const struct codec_events stream_events = {
