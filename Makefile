@@ -49,7 +49,7 @@ endif
 GOALS      := $(or $(MAKECMDGOALS),all)
 DEPS_NONE  := clean help
 DEPS_DEMO  := demo
-DEPS_BENCH := bench bench-connections
+DEPS_BENCH := bench bench-connections bench-latency
 DEPS_CONFORMANCE := conformance deps
 DEPS_BUILD := all init $(OUT)/attache
 DEPS_GROUP := $(or $(if $(filter $(DEPS_CONFORMANCE),$(GOALS)),conformance),$(if $(filter \
