@@ -230,6 +230,8 @@ static void start_try(struct router *r)
     }
     if (r->num_tried < ROUTER_MAX_TRIED)
         r->tried[r->num_tried++] = host_ref(h);
+    route_rewrite_host_auto(s->route, h->hostname, !s->hc->config->suppress_envoy_headers,
+                            s->request);
     set_attempt_count(r);
     if (r->tries > 1)
         set_expected_timeout(r);
@@ -359,7 +361,8 @@ void router_on_headers(struct router *r, struct headers *h, bool end)
     }
     if (s->route->attempt_count_response)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(s->arena, "%u", r->tries));
-    s->info.response_code = h->status; /* for %RESPONSE_CODE% */
+    s->info.response = h; /* for %RESPONSE_CODE% and %RESP()% in the values of header changes */
+    s->info.response_code = h->status;
     route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
     stream_response_headers(s, h, end);
 }
