@@ -3,6 +3,7 @@
 #include "base/obj.h"
 #include "cluster/cluster_stats.h"
 #include "proxy/http/stream.h"
+#include "proxy/network/proxy_header.h"
 #include "proxy/router/router.h"
 #include "proxy/worker.h"
 
@@ -208,6 +209,17 @@ static void describe(struct upstream_request *u)
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
 }
 
+/* A CONNECT, or where that is allowed a POST, that ends here (connect_config): its payload alone is
+ * sent on. NULL: it is forwarded. */
+static const struct route_upgrade *connect_here(const struct stream *s)
+{
+    bool connect = s->tunnel && !headers_known(s->request, HDR_UPGRADE);
+    if (!s->route->num_upgrades || (!connect && !str_eq(s->request->method, STR("POST"))))
+        return NULL;
+    const struct route_upgrade *u = route_upgrade_find(s->route, STR("CONNECT"));
+    return u && u->has_connect && (connect || u->allow_post) ? u : NULL;
+}
+
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, struct str detail)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
@@ -230,7 +242,16 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     u->started_us = now_us(u);
     describe(u);
     struct http_client_limits limits = response_limits(r->cluster->config);
-    u->cs = http_client_stream(pc, s->arena, &limits, &events, u);
+    const struct route_upgrade *connect = connect_here(s);
+    if (connect)
+        u->cs = tcp_client_stream(pc, s->arena, &events, u);
+    else
+        u->cs = http_client_stream(pc, s->arena, &limits, &events, u);
+    if (connect && connect->proxy_protocol) {
+        proxy_header_write(&pc->conn.out, connect->proxy_protocol, &s->info.downstream_remote,
+                           &s->hc->down->info.local);
+        conn_flush_soon(&pc->conn);
+    }
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
@@ -247,6 +268,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
 
 static const struct pool_protocol *protocol_for(const struct router *r)
 {
+    if (connect_here(r->stream))
+        return &pool_protocol_tcp;
     switch (r->cluster->config->http) {
     case UPSTREAM_HTTP1:
         return &h1_client_protocol;

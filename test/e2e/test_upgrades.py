@@ -7,6 +7,7 @@ import pytest
 
 from controlplane import mesh
 from harness.http1 import Client, Reader, ask
+from harness.http2 import Answer, Client as Client2
 from harness.proxy import cluster, http_listener, static
 
 WEBSOCKET = (b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\n"
@@ -155,3 +156,120 @@ def test_switch_that_nobody_asked_for(start, serve):
     peer = Peer()
     proxy = tunnel(start, serve, peer)
     assert ask(proxy.port()).status == (101 if proxy.is_envoy else 502)
+
+
+# --- CONNECT --------------------------------------------------------------------------------------
+def connect_route(**config):
+    """A route for CONNECT; with connect_config it ends at the proxy."""
+    return {"match": {"connect_matcher": {}}, "route": {
+        "cluster": "up", "timeout": "0s",
+        "upgrade_configs": [{"upgrade_type": "CONNECT", **config}]}}
+
+
+CONNECT = b"CONNECT target:443 HTTP/1.1\r\nhost: target:443\r\n\r\n"
+
+
+def test_connect_is_forwarded(start, serve):
+    peer = Peer(b"HTTP/1.1 200 OK\r\n\r\n")
+    proxy = tunnel(start, serve, peer, routes=[connect_route()])
+    with Client(proxy.port()) as client:
+        client.send(CONNECT + b"early")
+        assert client.reader.head().status == 200
+        assert client.reader.take(5) == b"EARLY"
+    assert peer.heads[0].start[:2] == ["CONNECT", "target:443"]
+    assert peer.early == b""
+
+
+class Raw:
+    """An upstream that speaks no HTTP: echoes in capitals, and says a word at the end."""
+
+    def __init__(self):
+        self.got = b""
+
+    def __call__(self, sock, *_):
+        sock.sendall(b"hello ")
+        while data := sock.recv(65536):
+            self.got += data
+            sock.sendall(data.upper())
+        sock.sendall(b" bye")
+
+
+@pytest.mark.parametrize("version", [None, "V1", "V2"])
+def test_connect_ends_here(start, serve, version):
+    raw = Raw()
+    config = {"proxy_protocol_config": {"version": version}} if version else {}
+    proxy = tunnel(start, serve, raw, routes=[connect_route(connect_config=config)])
+    with Client(proxy.port()) as client:
+        client.send(CONNECT)
+        head = client.reader.head()
+        assert head.status == 200 and head.get("content-length") is None
+        assert client.reader.take(6) == b"hello "
+        if version == "V1":
+            line = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (
+                client.sock.getsockname()[1], proxy.port())
+            assert client.reader.take(len(line)) == line.upper()
+        if version == "V2":
+            client.reader.take(28)
+            assert raw.got[:16] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+        client.send(b"x" * 100000)
+        assert client.reader.take(100000) == b"X" * 100000
+        client.sock.shutdown(socket.SHUT_WR)
+        if not proxy.is_envoy:
+            assert client.reader.take(4) == b" bye"
+            assert client.is_closed()
+
+
+def test_connect_to_nobody(start, serve):
+    upstream = serve()
+    upstream.close()
+    proxy = start(static([http_listener([connect_route(connect_config={})], log="access.log")],
+                         [cluster("up", upstream)]))
+    with Client(proxy.port()) as client:
+        client.send(CONNECT)
+        assert client.response().status == 503
+    assert proxy.wait_log()[0]["flags"] == "UF"
+
+
+def test_post_ends_here(start, serve):
+    raw = Raw()
+    proxy = tunnel(start, serve, raw, routes=[
+        {"match": {"prefix": "/"}, "route": {"cluster": "up", "upgrade_configs": [
+            {"upgrade_type": "CONNECT", "connect_config": {"allow_post": True}}]}}])
+    answer = ask(proxy.port(), method="POST", body=b"payload")
+    assert (answer.status, answer.body) == (200, b"hello PAYLOAD bye")
+
+
+def test_connect_over_http2(start, serve):
+    raw = Raw()
+    proxy = tunnel(start, serve, raw, routes=[connect_route(connect_config={})],
+                   http2_protocol_options={"allow_connect": True}, codec_type="HTTP2")
+    with Client2(proxy.port()) as client:
+        stream = client.h2.get_next_available_stream_id()
+        client.answers[stream] = Answer()
+        client.h2.send_headers(stream, [(":method", "CONNECT"), (":authority", "target:443")])
+        client.flush()
+        client.until(lambda: client.answers[stream].status == 200)
+        client.send(stream, b"payload", end=True)
+        client.until(lambda: client.answers[stream].ended)
+        if not proxy.is_envoy:
+            assert bytes(client.answers[stream].body) == b"hello PAYLOAD bye"
+
+
+def test_websocket_over_http2(start, serve):
+    """RFC 8441, to an upstream of HTTP/1.1."""
+    peer = Peer()
+    proxy = tunnel(start, serve, peer, codec_type="HTTP2",
+                   http2_protocol_options={"allow_connect": True})
+    with Client2(proxy.port(), validate=False) as client:
+        client.until(lambda: client.h2.remote_settings.enable_connect_protocol)
+        stream = client.h2.get_next_available_stream_id()
+        client.answers[stream] = Answer()
+        client.h2.send_headers(stream, [
+            (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
+            (":path", "/chat"), (":authority", "a"), ("sec-websocket-version", "13")])
+        client.flush()
+        client.until(lambda: client.answers[stream].status == 200)
+        client.send(stream, b"word")
+        client.until(lambda: bytes(client.answers[stream].body) == b"WORD")
+    assert peer.heads[0].start[:2] == ["GET", "/chat"]
+    assert peer.heads[0].get("upgrade") == "websocket"

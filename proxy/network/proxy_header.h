@@ -1,0 +1,11 @@
+/* The PROXY protocol's header, written before the payload of a connection (haproxy.org's
+ * specification, versions 1 and 2). Any thread. */
+#pragma once
+
+#include "base/addr.h"
+#include "base/buffer.h"
+
+/* proxy_header_write appends the header of a connection from src to dst. Addresses of different
+ * families, or that are not IP, become UNKNOWN (1) or LOCAL (2). `version` is 1 or 2. */
+void proxy_header_write(struct buffer *out, unsigned version, const struct addr *src,
+                        const struct addr *dst);
