@@ -7,7 +7,7 @@ import pathlib
 import peers
 from controlplane import Authority
 
-HTTP2 = {"explicit_http_config": {"http2_protocol_options": {}}}
+HTTP2 = {"explicit_http_config": {"http2_protocol_options": {"allow_connect": True}}}
 HTTP1 = {"explicit_http_config": {"http_protocol_options": {}}}
 NAME = "server.test"
 
