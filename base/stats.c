@@ -240,20 +240,21 @@ void stats_record(struct stats_scope *s, unsigned thread, uint32_t idx, uint64_t
     histogram_record(h, value);
 }
 
-static void dynamic_bump(struct stats_dynamic *d)
+static void dynamic_bump(struct stats_dynamic *d, uint64_t n)
 {
-    atomic_store_explicit(&d->value, atomic_load_explicit(&d->value, memory_order_relaxed) + 1,
+    atomic_store_explicit(&d->value, atomic_load_explicit(&d->value, memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
 
-static void dynamic_add(struct stats_block *b, const char *family, struct str name, uint32_t code)
+static void dynamic_add(struct stats_block *b, const char *family, struct str name, uint32_t code,
+                        uint64_t n)
 {
     struct stats_dynamic *d = NEW(struct stats_dynamic);
     d->next = atomic_load_explicit(&b->dynamic, memory_order_relaxed);
     d->family = family;
     d->name = str_n(mem_strndup(name.p, name.len), name.len);
     d->code = code;
-    atomic_init(&d->value, 1);
+    atomic_init(&d->value, n);
     b->num_dynamic++;
     atomic_store_explicit(&b->dynamic, d, memory_order_release);
 }
@@ -266,7 +267,7 @@ void stats_count_code(struct stats_scope *s, unsigned thread, const char *family
     for (; d; d = d->next) {
         if (d->code != code || d->family != family)
             continue;
-        dynamic_bump(d);
+        dynamic_bump(d, 1);
         return;
     }
     if (b->num_dynamic >= STATS_MAX_DYNAMIC) {
@@ -274,24 +275,30 @@ void stats_count_code(struct stats_scope *s, unsigned thread, const char *family
         return;
     }
     int n = snprintf(text, sizeof(text), "%u", code);
-    dynamic_add(b, family, str_n(text, (size_t)n), code);
+    dynamic_add(b, family, str_n(text, (size_t)n), code, 1);
 }
 
-void stats_count_name(struct stats_scope *s, unsigned thread, const char *family, struct str name)
+void stats_add_name(struct stats_scope *s, unsigned thread, const char *family, struct str name,
+                    uint64_t n)
 {
     struct stats_block *b = stats_block_of(s, thread);
     struct stats_dynamic *d = atomic_load_explicit(&b->dynamic, memory_order_relaxed);
     for (; d; d = d->next) {
         if (d->code != BY_NAME || d->family != family || !str_eq(d->name, name))
             continue;
-        dynamic_bump(d);
+        dynamic_bump(d, n);
         return;
     }
     if (b->num_dynamic >= STATS_MAX_DYNAMIC && !str_eq(name, STR("_other"))) {
-        stats_count_name(s, thread, family, STR("_other"));
+        stats_add_name(s, thread, family, STR("_other"), n);
         return;
     }
-    dynamic_add(b, family, name, BY_NAME);
+    dynamic_add(b, family, name, BY_NAME, n);
+}
+
+void stats_count_name(struct stats_scope *s, unsigned thread, const char *family, struct str name)
+{
+    stats_add_name(s, thread, family, name, 1);
 }
 
 void stats_text_set(struct stats_scope *s, uint32_t idx, struct str text)

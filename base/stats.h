@@ -202,6 +202,10 @@ void stats_count_code(struct stats_scope *s, unsigned thread, const char *family
 enum { STATS_MAX_DYNAMIC = 1024 };
 void stats_count_name(struct stats_scope *s, unsigned thread, const char *family, struct str name);
 
+/* stats_add_name the same by n. */
+void stats_add_name(struct stats_scope *s, unsigned thread, const char *family, struct str name,
+                    uint64_t n);
+
 /* stats_text_set sets a text readout; the text is copied. Main thread. */
 void stats_text_set(struct stats_scope *s, uint32_t idx, struct str text);
 

@@ -20,9 +20,18 @@ const struct network_filter_ops *network_filter_find(struct str type_name)
 }
 
 static const struct http_filter_ops *const http_filters[] = {
-    &buffer_filter, &buffer_filter,     &cors_filter,         &csrf_filter,
-    &fault_filter,  &compressor_filter, &decompressor_filter, &header_mutation_filter,
-    &router_filter, &router_filter,
+    &admission_control_filter,
+    &bandwidth_limit_filter,
+    &buffer_filter,
+    &compressor_filter,
+    &cors_filter,
+    &csrf_filter,
+    &decompressor_filter,
+    &fault_filter,
+    &grpc_stats_filter,
+    &grpc_web_filter,
+    &header_mutation_filter,
+    &router_filter,
 };
 
 const struct http_filter_ops *http_filter_find(struct str type_name, struct str name)

@@ -276,6 +276,7 @@ static void compress(struct http_filter *f, enum http_way way, struct buffer *b,
     CHECK(r == BODY_OK); /* any bytes can be compressed */
     filter_stats_add(f, c->ways[way].stats, WAY_COMPRESSED_BYTES, out.len);
     buffer_move(b, &out, out.len);
+    buffer_cleanup(&out); /* room that the library did not fill */
 }
 
 /* --- the request's way --- */

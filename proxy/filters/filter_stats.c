@@ -1,7 +1,6 @@
 #include "proxy/filters/filter_stats.h"
 
-#include "proxy/http/stream.h"
-#include "proxy/worker.h"
+#include "proxy/network/network_filter.h"
 
 enum { MAX_PARTS = 8 };
 
@@ -12,7 +11,7 @@ struct stats_scope *filter_stats_new(const struct http_filter_env *env, struct s
     struct str rest = env->stat_prefix, first;
     size_t n = 0;
     CHECK(num <= MAX_PARTS);
-    if (rest.len == 0)
+    if (rest.len == 0 || env->compile->validate)
         return NULL;
     /* "http" and a name, which may have dots of its own. */
     (void)str_next(&rest, '.', &first);
@@ -26,9 +25,4 @@ struct stats_scope *filter_stats_new(const struct http_filter_env *env, struct s
             all[n++] = (struct stats_part){parts[i], NULL};
     }
     return stats_scope_new(table, all, n);
-}
-
-unsigned filter_thread(const struct http_filter *f)
-{
-    return f->stream->worker->index;
 }

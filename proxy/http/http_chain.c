@@ -227,7 +227,7 @@ void http_chain_init(struct http_chain *c, const struct http_filter_config *conf
             continue;
         c->filters[c->num] = (struct http_filter){
             .ops = config->ops,
-            .config = config->config,
+            .config = http_filter_config_now(config),
             .name = config->name,
             .chain = c,
             .stream = s,

@@ -2,6 +2,7 @@
 
 #include "base/obj.h"
 #include "base/random.h"
+#include "proxy/http/grpc_reply.h"
 #include "proxy/http/mutate.h"
 #include "proxy/http/stream_filters.h"
 #include "proxy/observe/access_log.h"
@@ -247,62 +248,22 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
     reset_down(s);
 }
 
-/* A status as a gRPC client is told it. */
-static unsigned grpc_status(unsigned http)
-{
-    switch (http) {
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
-}
-
-/* grpc-message: percent-encoded (the gRPC protocol over HTTP/2, "Responses"). */
-static struct str grpc_message(struct arena *a, struct str text)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    char *p = arena_bytes(a, 3 * text.len + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-        if (c >= 0x20 && c < 0x7f && c != '%') {
-            p[n++] = (char)c;
-            continue;
-        }
-        p[n++] = '%';
-        p[n++] = digits[c >> 4];
-        p[n++] = digits[c & 15];
-    }
-    return str_n(p, n);
-}
-
 /* A gRPC client understands trailers only. */
 static void as_grpc(struct stream *s, struct headers *h, struct str body)
 {
     headers_set_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
     if (!headers_known(h, HDR_GRPC_STATUS)) /* who answers may know better */
-        headers_add_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
+        headers_add_known(h, HDR_GRPC_STATUS,
+                          arena_printf(s->arena, "%u", grpc_status_of_http(h->status)));
     if (body.len)
-        headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message(s->arena, body));
+        headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message_encode(s->arena, body));
     h->status = 200;
 }
 
 /* Sends a whole response of our own. */
 static void reply(struct stream *s, struct headers *h, struct str body)
 {
-    if (s->request && headers_is_grpc(s->request)) {
+    if (s->request && !s->grpc_bridged && headers_is_grpc(s->request)) {
         as_grpc(s, h, body);
         body = STR_NULL;
     }

@@ -47,7 +47,8 @@ struct stream {
     bool response_begun;   /* a response's head has entered the filters */
     bool response_started; /* the head went out */
     bool response_end;
-    bool is_head; /* HEAD: the response has no body */
+    bool is_head;      /* HEAD: the response has no body */
+    bool grpc_bridged; /* a filter made it a request of gRPC: its client does not speak that */
     bool down_above;
 };
 

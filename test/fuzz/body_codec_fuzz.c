@@ -46,6 +46,7 @@ static bool run(const struct body_library *l, struct buffer *in, size_t piece, s
             CHECK(l->ops->compresses || slice.len <= SLICE + BUFFER_BLOCK);
             CHECK(r != BODY_OK || part.len == 0);
             buffer_move(out, &slice, slice.len);
+            buffer_cleanup(&slice);
         } while (r == BODY_FULL && out->len < MOST);
         buffer_cleanup(&part);
     } while (r == BODY_OK && in->len);

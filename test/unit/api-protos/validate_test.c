@@ -7,6 +7,7 @@
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/config/listener/v3/listener_components.pb-c.h"
 #include "envoy/config/route/v3/route_components.pb-c.h"
+#include "envoy/extensions/filters/http/bandwidth_limit/v3/bandwidth_limit.pb-c.h"
 #include "envoy/type/v3/percent.pb-c.h"
 #include <check.h>
 #include <stdlib.h>
@@ -119,6 +120,8 @@ END_TEST
 START_TEST(test_text)
 {
     EXPECT(envoy__config__core__v3__header_value, "{\"key\":\"a b\"}", "");
+    EXPECT(envoy__extensions__filters__http__bandwidth_limit__v3__bandwidth_limit,
+           "{\"stat_prefix\":\"a\",\"response_trailer_prefix\":\"\"}", ""); /* not strict */
     EXPECT(envoy__config__core__v3__header_value, "{\"key\":\"a\\nb\"}",
            "key: value is not a valid HTTP header name");
     EXPECT(envoy__config__core__v3__header_value, "{\"key\":\"a\",\"value\":\"x\\r\"}",

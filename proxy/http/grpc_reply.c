@@ -1,0 +1,40 @@
+#include "proxy/http/grpc_reply.h"
+
+unsigned grpc_status_of_http(unsigned http)
+{
+    switch (http) {
+    case 400:
+        return 13;
+    case 401:
+        return 16;
+    case 403:
+        return 7;
+    case 404:
+        return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return 14;
+    default:
+        return 2;
+    }
+}
+
+struct str grpc_message_encode(struct arena *a, struct str text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    char *p = arena_bytes(a, 3 * text.len + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if (c >= 0x20 && c < 0x7f && c != '%') {
+            p[n++] = (char)c;
+            continue;
+        }
+        p[n++] = '%';
+        p[n++] = digits[c >> 4];
+        p[n++] = digits[c & 15];
+    }
+    return str_n(p, n);
+}
