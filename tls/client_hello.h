@@ -11,7 +11,8 @@ enum client_hello_status {
     CLIENT_HELLO_NEED_MORE, /* so far it may be one */
     CLIENT_HELLO_NOT_TLS,   /* it cannot be: known at the first byte that does not fit */
     CLIENT_HELLO_OK,
-    CLIENT_HELLO_ERROR, /* TLS, but malformed or too large: no server would go on with it */
+    CLIENT_HELLO_ERROR,     /* TLS, but malformed: no server would go on with it */
+    CLIENT_HELLO_TOO_LARGE, /* TLS, over the limit */
 };
 
 enum {

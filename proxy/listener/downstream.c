@@ -36,40 +36,73 @@ static void run_free(void *arg)
     arena_free(&a); /* d lives in it */
 }
 
-void downstream_done(struct downstream *d)
+/* It belongs to no listener any more, or to another one. */
+static void leave_listener(struct downstream *d)
 {
+    struct listener *l = d->listener;
     unsigned thread = d->worker->index;
-    struct loop *l = d->worker->loop;
-    uint64_t from = d->accepted_us;
+    listener_load_dec(l, thread);
+    if (!d->counted)
+        return;
+    uint64_t ms = (loop_now_us(d->worker->loop) - d->accepted_us) / 1000;
+    stats_gauge_dec(l->stats, thread, LISTENER_CX_ACTIVE);
+    count(d, LISTENER_CX_DESTROY);
+    stats_record(l->stats, thread, LISTENER_CX_LENGTH, ms);
+}
+
+static void over(struct downstream *d)
+{
     peek_stop(d);
     if (d->accepted_fd >= 0)
         close(d->accepted_fd);
     d->accepted_fd = -1;
     list_remove(&d->link);
     worker_count(&d->worker->num_downstreams, -1);
-    stats_gauge_dec(d->listener->stats, thread, LISTENER_CX_ACTIVE);
-    count(d, LISTENER_CX_DESTROY);
-    stats_record(d->listener->stats, thread, LISTENER_CX_LENGTH, (loop_now_us(l) - from) / 1000);
+    leave_listener(d);
     conn_cleanup(&d->conn);
-    loop_defer_free(l, &d->free_task);
+    loop_defer_free(d->worker->loop, &d->free_task);
 }
 
-/* A connection that never reached its network filter: the listener's own access log tells of it. */
-static void refuse(struct downstream *d, uint64_t flags, struct str details)
+static void write_logs(struct downstream *d, const struct stream_info *si)
 {
-    struct loop *l = d->worker->loop;
+    for (size_t i = 0; i < d->listener->num_logs; i++)
+        access_log_write(d->listener->logs[i], si);
+}
+
+/* The listener's own access log has a line a connection. */
+static void log_end(struct downstream *d, uint64_t flags, struct str details)
+{
+    if (!d->listener->num_logs)
+        return;
+    if (d->stream) {
+        write_logs(d, d->stream);
+        return;
+    }
     struct stream_info si = {
         .conn = &d->info,
         .start_wall_us = d->info.start_wall_us,
         .start_us = d->accepted_us,
-        .end_us = loop_now_us(l),
+        .end_us = loop_now_us(d->worker->loop),
         .flags = flags,
         .termination_details = details,
         .downstream_remote = d->info.remote,
+        .bytes_received = d->conn.bytes_read,
+        .bytes_sent = d->conn.bytes_written,
     };
-    for (size_t i = 0; i < d->listener->num_logs; i++)
-        access_log_write(d->listener->logs[i], &si);
-    downstream_done(d);
+    write_logs(d, &si);
+}
+
+void downstream_done(struct downstream *d)
+{
+    log_end(d, 0, STR_NULL);
+    over(d);
+}
+
+/* A connection that never reached its network filter. */
+static void refuse(struct downstream *d, uint64_t flags, struct str details)
+{
+    log_end(d, flags, details);
+    over(d);
 }
 
 /* --- transport and network filter --- */
@@ -124,6 +157,9 @@ static void match_chain(struct downstream *d)
         return;
     }
     d->info.chain_name = d->chain->name;
+    d->counted = true;
+    count(d, LISTENER_CX_TOTAL);
+    stats_gauge_inc(l->stats, d->worker->index, LISTENER_CX_ACTIVE);
     struct transport *t = NULL;
     if (d->chain->transport) {
         t = d->chain->transport->ops->open(d->chain->transport, d->accepted_fd, NULL);
@@ -144,56 +180,69 @@ static void match_chain(struct downstream *d)
 
 /* --- from accept to the match --- */
 
-static void on_peeked(struct downstream *d, enum peek_result r)
+static void run_filters(struct downstream *d);
+
+/* use_original_dst: the listener of the address it was going to, with its own filters. */
+static bool hand_over(struct downstream *d)
 {
     struct listener *l = d->listener;
-    stats_gauge_dec(l->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
+    if (!l->use_original_dst || !d->restored || d->handed)
+        return false;
+    d->handed = true;
+    struct listener *other = worker_listeners_hand_over(d->worker->listeners, &d->info.local);
+    if (!other || other == l)
+        return false;
+    leave_listener(d);
+    d->listener = listener_ref(other);
+    listener_unref(l);
+    listener_load_inc(other, d->worker->index);
+    d->info.listener_name = other->name;
+    return true;
+}
+
+static void on_peeked(struct downstream *d, enum peek_result r)
+{
     switch (r) {
+    case PEEK_WAITING:
     case PEEK_DONE:
         break;
     case PEEK_TIMEOUT:
         count(d, LISTENER_PRE_CX_TIMEOUT);
-        if (l->continue_on_timeout)
+        if (d->listener->continue_on_timeout)
             break;
-        downstream_done(d);
+        refuse(d, 0, STR_NULL);
         return;
     case PEEK_CLOSED:
         count(d, LISTENER_FILTER_REMOTE_CLOSE);
-        downstream_done(d);
+        refuse(d, 0, STR_NULL);
         return;
     case PEEK_ERROR:
         count(d, LISTENER_FILTER_ERROR);
-        downstream_done(d);
+        refuse(d, 0, STR_NULL);
+        return;
+    case PEEK_REFUSED: /* counted by the filter */
+        refuse(d, 0, STR_NULL);
         return;
     }
-    if (l->tls_inspector) {
-        bool tls = str_eq(d->detected_protocol, STR("tls"));
-        count(d, tls ? LISTENER_TLS_FOUND : LISTENER_TLS_NOT_FOUND);
-        if (tls) {
-            count(d, d->info.sni.len ? LISTENER_SNI_FOUND : LISTENER_SNI_NOT_FOUND);
-            count(d, d->num_detected_alpn ? LISTENER_ALPN_FOUND : LISTENER_ALPN_NOT_FOUND);
-        }
-    }
-    match_chain(d);
+    if (hand_over(d))
+        run_filters(d);
+    else
+        match_chain(d);
 }
 
-/* Where it was really going; true if that is somewhere else than our own socket. */
-static bool find_original_dst(struct downstream *d)
+static void on_waited(struct downstream *d, enum peek_result r)
 {
-    struct addr dst;
-    if (!addr_original_dst(d->accepted_fd, &dst))
-        return false;
-    d->info.local = dst;
-    return !addr_eq(&dst, &d->info.direct_local);
+    stats_gauge_dec(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
+    on_peeked(d, r);
 }
 
-/* Its listener, after a hand-over, counts it and keeps it. */
-static void enter_listener(struct downstream *d, struct listener *l)
+static void run_filters(struct downstream *d)
 {
-    d->listener = listener_ref(l);
-    d->info.listener_name = l->name;
-    count(d, LISTENER_CX_TOTAL);
-    stats_gauge_inc(l->stats, d->worker->index, LISTENER_CX_ACTIVE);
+    enum peek_result r = peek_start(d, on_waited);
+    if (r == PEEK_WAITING)
+        stats_gauge_inc(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
+    else
+        on_peeked(d, r);
 }
 
 void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer,
@@ -208,6 +257,8 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     d->accepted_us = loop_now_us(w->loop);
     d->draining = draining;
     d->detected_protocol = STR("raw_buffer");
+    d->listener = listener_ref(l);
+    d->info.listener_name = l->name;
     d->info.remote = d->info.direct_remote = *peer;
     if (!addr_local(fd, &d->info.direct_local))
         d->info.direct_local = l->addr;
@@ -217,18 +268,7 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     task_init(&d->free_task, run_free, d);
     list_push_tail(&w->downstreams, &d->link);
     worker_count(&w->num_downstreams, 1);
-    if ((l->use_original_dst || l->original_dst) && find_original_dst(d) && l->use_original_dst) {
-        struct listener *other = worker_listeners_hand_over(w->listeners, &d->info.local);
-        if (other)
-            l = other;
-    }
-    enter_listener(d, l);
-    if (!l->tls_inspector) {
-        match_chain(d);
-        return;
-    }
-    stats_gauge_inc(l->stats, w->index, LISTENER_PRE_CX_ACTIVE);
-    peek_start(d, fd, l->filters_timeout_ms, on_peeked);
+    run_filters(d);
 }
 
 /* --- drain --- */
@@ -252,5 +292,5 @@ void downstream_kill(struct downstream *d)
     }
     if (d->peek)
         stats_gauge_dec(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
-    downstream_done(d);
+    refuse(d, 0, STR_NULL);
 }

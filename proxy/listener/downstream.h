@@ -29,7 +29,11 @@ struct downstream {
     void *filter_state; /* the filter's own */
     struct peek *peek;  /* while listener filters look at the first bytes */
     struct task free_task;
+    const struct stream_info *stream; /* of a filter that has one a connection, else NULL */
     bool draining;
+    bool restored; /* info.local is not where our socket is: hand-over may follow */
+    bool handed;   /* the listener is another one than that of the socket */
+    bool counted;  /* in the listener's downstream_cx_active */
 };
 
 /* downstream_done: the network filter has finished with d (from or after on_closed of d->conn); d

@@ -78,14 +78,16 @@ static void publish(struct listeners *ls, enum publish_kind kind, struct listene
 static void tell_own_addresses(struct listeners *ls)
 {
     size_t n = 0;
-    LIST_FOREACH(e, &ls->entries)
-        n++;
+    LIST_FOREACH(e, &ls->entries) {
+        const struct listener *l = CONTAINER_OF(e, struct entry, link)->active;
+        n += l && l->sockets ? l->sockets->num : 0;
+    }
     struct addr *own = mem_zalloc((n + 1) * sizeof(*own));
     n = 0;
     LIST_FOREACH(e, &ls->entries) {
         struct listener *l = CONTAINER_OF(e, struct entry, link)->active;
-        if (l && l->sockets)
-            own[n++] = l->sockets->addr;
+        for (size_t i = 0; l && l->sockets && i < l->sockets->num; i++)
+            own[n++] = l->sockets->v[i].addr;
     }
     clusters_set_own_listeners(ls->server->clusters, own, n);
     mem_free(own);
@@ -131,8 +133,9 @@ static void activate(struct listeners *ls, struct entry *en)
     struct listener *next = en->warming, *old = en->active;
     if (ls->stopped || (ls->stopped_inbound && next->inbound))
         let_go_sockets(next);
-    if (next->sockets && !listen_sockets_listen(next->sockets)) {
-        LOG_ERROR(config, "listener %.*s: cannot listen: %m", STR_ARG(en->name));
+    int err = next->sockets ? listen_sockets_listen(next->sockets, next) : 0;
+    if (err) {
+        LOG_ERROR(config, "listener %.*s: cannot listen: %s", STR_ARG(en->name), strerror(err));
         stats_inc(ls->stats, 0, LM_CREATE_FAILURE);
     }
     en->warming = NULL;
@@ -224,10 +227,8 @@ static struct listen_sockets *reuse_sockets(const struct entry *en, const struct
     struct listener *had[] = {en->active, en->warming};
     for (size_t i = 0; i < ARRAY_LEN(had); i++) {
         struct listener *o = had[i];
-        if (!o || !o->sockets || !addr_eq(&o->addr, &l->addr) || o->transparent != l->transparent ||
-            o->reuse_port != l->reuse_port)
-            continue;
-        return listen_sockets_ref(o->sockets);
+        if (o && o->sockets && listen_sockets_fit(o, l))
+            return listen_sockets_ref(o->sockets);
     }
     return NULL;
 }
@@ -376,14 +377,18 @@ static void visit_one(void *arg, const struct xds_resource_info *r)
         .bytes = r->bytes,
         .is_static = r->is_static,
     };
+    struct addr *own = NULL;
     const struct entry *en = map_get(&v->entries, r->name);
     if (en) {
         const struct listener *l = en->active ? en->active : en->warming;
         view.warming = !en->active;
-        view.addresses = l->sockets ? &l->sockets->addr : &l->addr;
-        view.num_addresses = 1;
+        view.num_addresses = l->num_addresses;
+        view.addresses = own = mem_alloc(l->num_addresses * sizeof(*own));
+        for (size_t i = 0; i < l->num_addresses; i++)
+            own[i] = l->sockets ? l->sockets->v[i].addr : l->addresses[i].addr;
     }
     v->fn(v->arg, &view);
+    mem_free(own);
 }
 
 void listeners_visit(const struct listeners *ls,

@@ -421,6 +421,7 @@ static void start(void *config, struct downstream *d)
     t->info.start_us = loop_now_us(l);
     t->info.start_wall_us = d->info.start_wall_us;
     t->info.downstream_remote = d->info.remote;
+    d->stream = &t->info;
     timer_init(&t->idle, l, on_idle, t);
     timer_init(&t->age, l, on_age, t);
     touch(t);
