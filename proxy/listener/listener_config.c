@@ -276,6 +276,7 @@ static void run_free(void *arg)
         chain_free(&l->chains[i]);
     if (l->default_chain)
         chain_free(l->default_chain);
+    chain_match_release(l->match);
     for (size_t i = 0; i < l->num_filters; i++)
         listener_filter_release(&l->filters[i]);
     for (size_t i = 0; i < l->num_logs; i++)

@@ -13,7 +13,7 @@ static void *compile(const struct compile_env *env, struct arena *a, const void 
     const Envoy__Extensions__Filters__Listener__OriginalSrc__V3__OriginalSrc *m = msg;
     struct config *c = ARENA_NEW(a, struct config);
     if (m && m->bind_port)
-        errors_add(e, "bind_port", "is not supported: the port of the client cannot be kept");
+        errors_warn(e, "bind_port", "the port is not kept: its connection is still there");
     c->mark = m ? m->mark : 0;
     return c;
 }

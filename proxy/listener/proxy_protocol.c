@@ -10,6 +10,8 @@
 #include "proxy/worker.h"
 
 typedef Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol ProxyProtocol;
+typedef Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol__KeyValuePair
+    KeyValuePair;
 #define PASS_ALL                                                                                   \
     ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_PASS_THROUGH_TLVS__PASS_TLVS_MATCH_TYPE__INCLUDE_ALL
 #define DEFAULT_NAMESPACE STR("envoy.filters.listener.proxy_protocol")
@@ -49,24 +51,19 @@ struct config {
     bool pass[256]; /* by TLV type */
 };
 
-static void compile_rules(struct config *c, struct arena *a, const ProxyProtocol *m,
-                          struct errors *e)
+static void compile_rules(struct config *c, struct arena *a, const ProxyProtocol *m)
 {
     c->rules = arena_zalloc(a, (m->n_rules + 1) * sizeof(*c->rules));
-    c->num_rules = m->n_rules;
     for (size_t i = 0; i < m->n_rules; i++) {
-        struct tlv_rule *r = &c->rules[i];
-        size_t mark = errors_push_index(e, "rules", i);
+        const KeyValuePair *to = m->rules[i]->on_tlv_present;
+        struct tlv_rule *r = &c->rules[c->num_rules];
+        if (!to)
+            continue; /* it says to do nothing */
+        c->num_rules++;
         r->type = (uint8_t)m->rules[i]->tlv_type;
-        if (!m->rules[i]->on_tlv_present) {
-            errors_add(e, "on_tlv_present", "is required");
-        } else {
-            r->ns = arena_str(a, str_of(m->rules[i]->on_tlv_present->metadata_namespace));
-            r->key = arena_str(a, str_of(m->rules[i]->on_tlv_present->key));
-        }
-        if (!r->ns.len)
-            r->ns = DEFAULT_NAMESPACE;
-        errors_pop(e, mark);
+        r->ns = to->metadata_namespace[0] ? arena_str(a, str_of(to->metadata_namespace))
+                                          : DEFAULT_NAMESPACE;
+        r->key = arena_str(a, str_of(to->key));
     }
 }
 
@@ -79,12 +76,14 @@ static void compile_message(struct config *c, struct arena *a, const ProxyProtoc
         if (version < ARRAY_LEN(c->disallowed))
             c->disallowed[version] = true;
     }
+    if (c->disallowed[1] && c->disallowed[2])
+        errors_add(e, "disallowed_versions", "all versions are disallowed");
     if (m->pass_through_tlvs) {
         c->pass_all = m->pass_through_tlvs->match_type == PASS_ALL;
         for (size_t i = 0; i < m->pass_through_tlvs->n_tlv_type; i++)
             c->pass[m->pass_through_tlvs->tlv_type[i] & 255] = true;
     }
-    compile_rules(c, a, m, e);
+    compile_rules(c, a, m);
 }
 
 static void *compile(const struct compile_env *env, struct arena *a, const void *msg,
