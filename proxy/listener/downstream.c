@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "cluster/pool.h"
 #include "proxy/listener/accept.h"
 #include "proxy/listener/chain_match.h"
 #include "proxy/observe/access_log.h"
@@ -23,6 +24,16 @@ static void count(struct downstream *d, uint32_t stat)
 size_t downstream_buffer_limit(const struct downstream *d)
 {
     return d->listener->buffer_limit;
+}
+
+void downstream_pool_source(const struct conn_info *info, struct pool_options *opts)
+{
+    if (!addr_is_ip(&info->upstream_source))
+        return;
+    opts->source = &info->upstream_source;
+    opts->mark = info->upstream_mark;
+    opts->key ^= addr_hash(opts->source) + opts->mark;
+    opts->key += !opts->key; /* 0 is none */
 }
 
 /* --- the end --- */

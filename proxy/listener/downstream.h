@@ -9,6 +9,7 @@
 
 struct filter_chain;
 struct listener;
+struct pool_options;
 struct worker;
 
 struct downstream {
@@ -43,3 +44,8 @@ void downstream_done(struct downstream *d);
 
 /* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */
 size_t downstream_buffer_limit(const struct downstream *d);
+
+/* downstream_pool_source adds to `opts` where connections to hosts come from, if a listener filter
+ * (original_src) has said so, and makes it part of its key. `info` is borrowed as long as opts. Any
+ * thread. */
+void downstream_pool_source(const struct conn_info *info, struct pool_options *opts);

@@ -375,7 +375,9 @@ static void connect_upstream(struct tcp_conn *t)
     t->info.attempts = t->attempts;
     t->info.upstream_host = arena_str(t->d->arena, h->address_text);
     t->slot = (struct pool_request){0};
-    pool_acquire(t->cluster, h, &pool_protocol_tcp, NULL, PRIORITY_DEFAULT, &t->slot, on_slot, t);
+    struct pool_options opts = {0};
+    downstream_pool_source(&t->d->info, &opts);
+    pool_acquire(t->cluster, h, &pool_protocol_tcp, &opts, PRIORITY_DEFAULT, &t->slot, on_slot, t);
 }
 
 static struct str choose_cluster(const struct tcp_config *c)
