@@ -57,6 +57,7 @@ static void leave_listener(struct downstream *d)
         return;
     uint64_t ms = (loop_now_us(d->worker->loop) - d->accepted_us) / 1000;
     stats_gauge_dec(l->stats, thread, LISTENER_CX_ACTIVE);
+    stats_gauge_dec(l->worker_stats[thread - 1], thread, LISTENER_WORKER_CX_ACTIVE);
     count(d, LISTENER_CX_DESTROY);
     stats_record(l->stats, thread, LISTENER_CX_LENGTH, ms);
 }
@@ -81,7 +82,7 @@ static void write_logs(struct downstream *d, const struct stream_info *si)
 }
 
 /* The listener's own access log has a line a connection. */
-static void log_end(struct downstream *d, uint64_t flags, struct str details)
+static void log_end(struct downstream *d, uint64_t flags, struct str details, struct str end)
 {
     if (!d->listener->num_logs)
         return;
@@ -95,7 +96,8 @@ static void log_end(struct downstream *d, uint64_t flags, struct str details)
         .start_us = d->accepted_us,
         .end_us = loop_now_us(d->worker->loop),
         .flags = flags,
-        .termination_details = details,
+        .code_details = details,
+        .termination_details = end,
         .downstream_remote = d->info.remote,
         .bytes_received = d->conn.bytes_read,
         .bytes_sent = d->conn.bytes_written,
@@ -105,14 +107,14 @@ static void log_end(struct downstream *d, uint64_t flags, struct str details)
 
 void downstream_done(struct downstream *d)
 {
-    log_end(d, 0, STR_NULL);
+    log_end(d, 0, STR_NULL, STR_NULL);
     over(d);
 }
 
-/* A connection that never reached its network filter. */
-static void refuse(struct downstream *d, uint64_t flags, struct str details)
+/* A connection that never reached its network filter: why, and what ended it. */
+static void refuse(struct downstream *d, uint64_t flags, struct str details, struct str end)
 {
-    log_end(d, flags, details);
+    log_end(d, flags, details, end);
     over(d);
 }
 
@@ -139,7 +141,8 @@ static void on_early_closed(void *owner, struct conn *c, enum conn_close_reason 
     if (why == CONN_CLOSED_HANDSHAKE_TIMEOUT)
         count(d, LISTENER_CX_HANDSHAKE_TIMEOUT);
     LOG_DEBUG(connection, "downstream handshake failed: %.*s", STR_ARG(d->info.transport_failure));
-    refuse(d, 0, why == CONN_CLOSED_HANDSHAKE_TIMEOUT ? STR("transport_socket_timeout") : STR_NULL);
+    refuse(d, 0, STR_NULL,
+           why == CONN_CLOSED_HANDSHAKE_TIMEOUT ? STR("transport_socket_timeout") : STR_NULL);
 }
 
 static const struct conn_ops early_ops = {
@@ -147,6 +150,18 @@ static const struct conn_ops early_ops = {
     .on_read = on_early_read,
     .on_closed = on_early_closed,
 };
+
+/* A connection is what has found its chain. */
+static void count_in(struct downstream *d)
+{
+    const struct listener *l = d->listener;
+    unsigned thread = d->worker->index;
+    d->counted = true;
+    count(d, LISTENER_CX_TOTAL);
+    stats_gauge_inc(l->stats, thread, LISTENER_CX_ACTIVE);
+    stats_inc(l->worker_stats[thread - 1], thread, LISTENER_WORKER_CX_TOTAL);
+    stats_gauge_inc(l->worker_stats[thread - 1], thread, LISTENER_WORKER_CX_ACTIVE);
+}
 
 static void match_chain(struct downstream *d)
 {
@@ -164,13 +179,11 @@ static void match_chain(struct downstream *d)
     d->chain = i >= 0 ? &l->chains[i] : l->default_chain;
     if (!d->chain) {
         count(d, LISTENER_NO_CHAIN);
-        refuse(d, FLAG(NO_ROUTE_FOUND), STR("filter_chain_not_found"));
+        refuse(d, FLAG(NO_ROUTE_FOUND), STR("filter_chain_not_found"), STR_NULL);
         return;
     }
     d->info.chain_name = d->chain->name;
-    d->counted = true;
-    count(d, LISTENER_CX_TOTAL);
-    stats_gauge_inc(l->stats, d->worker->index, LISTENER_CX_ACTIVE);
+    count_in(d);
     struct transport *t = NULL;
     if (d->chain->transport) {
         t = d->chain->transport->ops->open(d->chain->transport, d->accepted_fd, NULL);
@@ -178,7 +191,7 @@ static void match_chain(struct downstream *d)
             LOG_EVERY(5000, connection, LOG_LEVEL_WARN,
                       "listener %.*s: no certificate yet, connection closed", STR_ARG(l->name));
             d->info.transport_failure = STR("TLS_error:_Secret_is_not_supplied_by_SDS");
-            refuse(d, 0, STR_NULL);
+            refuse(d, 0, STR_NULL, STR_NULL);
             return;
         }
     }
@@ -221,18 +234,18 @@ static void on_peeked(struct downstream *d, enum peek_result r)
         count(d, LISTENER_PRE_CX_TIMEOUT);
         if (d->listener->continue_on_timeout)
             break;
-        refuse(d, 0, STR_NULL);
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     case PEEK_CLOSED:
         count(d, LISTENER_FILTER_REMOTE_CLOSE);
-        refuse(d, 0, STR_NULL);
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     case PEEK_ERROR:
         count(d, LISTENER_FILTER_ERROR);
-        refuse(d, 0, STR_NULL);
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     case PEEK_REFUSED: /* counted by the filter */
-        refuse(d, 0, STR_NULL);
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     }
     if (hand_over(d))
@@ -303,5 +316,5 @@ void downstream_kill(struct downstream *d)
     }
     if (d->peek)
         stats_gauge_dec(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
-    refuse(d, 0, STR_NULL);
+    refuse(d, 0, STR_NULL, STR_NULL);
 }

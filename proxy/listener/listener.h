@@ -26,6 +26,13 @@
 
 enum { LISTENER_STATS(STATS_ENUM) LISTENER_NUM_STATS };
 
+/* "listener.<address>.worker_<n>." */
+#define LISTENER_WORKER_STATS(X)                                                                   \
+    X(LISTENER_WORKER_CX_TOTAL, "downstream_cx_total", COUNTER)                                    \
+    X(LISTENER_WORKER_CX_ACTIVE, "downstream_cx_active", GAUGE)
+
+enum { LISTENER_WORKER_STATS(STATS_ENUM) LISTENER_WORKER_NUM_STATS };
+
 struct chain_match;
 struct listener_filter;
 
@@ -97,6 +104,8 @@ struct listener {
     size_t num_logs;
     struct stats_scope *stats; /* "listener.<address>." */
     struct stats_scope *tls_stats;
+    struct stats_scope **worker_stats; /* by worker, from 0 */
+    unsigned num_workers;
 };
 
 /* listener_compile compiles an unpacked Listener message; NULL after errors. One reference. Nothing

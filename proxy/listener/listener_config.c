@@ -32,6 +32,8 @@ enum {
 
 static const struct stats_def stat_defs[] = {LISTENER_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
+static const struct stats_def worker_defs[] = {LISTENER_WORKER_STATS(STATS_DEF)};
+static struct stats_table worker_table = STATS_TABLE(worker_defs);
 
 /* --- addresses --- */
 
@@ -217,11 +219,19 @@ static void make_stats(struct listener *l, const struct compile_env *env, const 
 {
     char text[ADDR_TEXT_MAX];
     struct str label = m->stat_prefix[0] ? str_of(m->stat_prefix) : addr_format(&l->addr, text);
-    struct stats_part parts[] = {{STR("listener"), NULL}, {label, "envoy_listener_address"}};
+    struct stats_part parts[] = {{STR("listener"), NULL},
+                                 {label, "envoy_listener_address"},
+                                 {STR_NULL, "envoy_worker_id", "worker"}};
     if (env->validate)
         return;
-    l->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
-    l->tls_stats = tls_stats_new(parts, ARRAY_LEN(parts), true);
+    l->stats = stats_scope_new(&stat_table, parts, 2);
+    l->tls_stats = tls_stats_new(parts, 2, true);
+    l->num_workers = l->server->num_workers;
+    l->worker_stats = arena_zalloc(l->arena, (l->num_workers + 1) * sizeof(*l->worker_stats));
+    for (unsigned i = 0; i < l->num_workers; i++) {
+        parts[2].text = arena_printf(l->arena, "%u", i);
+        l->worker_stats[i] = stats_scope_new(&worker_table, parts, ARRAY_LEN(parts));
+    }
 }
 
 static void compile_scalars(struct listener *l, const Listener *m, struct errors *e)
@@ -284,6 +294,8 @@ static void run_free(void *arg)
     listen_sockets_unref(l->sockets);
     stats_scope_free(&l->stats);
     stats_scope_free(&l->tls_stats);
+    for (unsigned i = 0; i < l->num_workers; i++)
+        stats_scope_free(&l->worker_stats[i]);
     struct arena *a = l->arena;
     arena_free(&a);
 }
