@@ -349,6 +349,89 @@ def test_proxied_addresses_choose_the_chain(proxy_of):
     assert proxy.stat("http_inspector.http11_found") == 4
 
 
+def test_hand_over(start, serve):
+    """use_original_dst: the listener of exactly that address, else the wildcard of its port, else
+    none; none of them has a socket of its own. The other's filters run after those of the first."""
+    names = ("exact", "wildcard", "own", "other port", "http")
+    servers = {n: serve(handle=greet(n)) for n in names}
+
+    def one(name, address, port, **more):
+        return {"name": name, "address": xds.socket_address(address, port),
+                "bind_to_port": False, **more,
+                "filter_chains": [{"filters": [mesh.tcp_proxy(name, name.replace(" ", "-"))]}]}
+    sniffing = one("other port", "10.5.6.8", 2223, listener_filters=inspectors(),
+                   listener_filters_timeout="0s")
+    sniffing["filter_chains"].insert(0, {
+        "filter_chain_match": {"application_protocols": ["http/1.1"]},
+        "filters": [mesh.tcp_proxy("http", "http")]})
+    listeners = [
+        one("own", "127.0.0.1", 0, bind_to_port=True, use_original_dst=True,
+            listener_filters=[listener_filter("proxy_protocol")]),
+        one("exact", "10.5.6.7", 2222), one("wildcard", "0.0.0.0", 2222), sniffing]
+    proxy = start(static(listeners, [cluster(n, s) for n, s in servers.items()]))
+    port = proxy.port("own")
+
+    def go(to, number, data=b"x\0\0\0\0\0"):
+        return talk(port, f"PROXY TCP4 10.1.2.3 {to} 1 {number}\r\n".encode() + data)
+    assert go("10.5.6.7", 2222) == "exact"
+    assert go("10.5.6.9", 2222) == "wildcard"
+    assert go("10.5.6.9", 2223) == "own"
+    assert go("10.5.6.8", 2223) == "other port"
+    assert go("10.5.6.8", 2223, b"GET / HTTP/1.1\r\n") == "http"
+    assert proxy.stat("tcp.own.downstream_cx_total") == 1
+    totals = {n: v for n, v in proxy.stats("^listener.*downstream_cx_total").items()
+              if "worker" not in n and "admin" not in n}
+    assert sorted(totals.values()) == [1, 1, 1, 2]
+
+
+def may_be_transparent():
+    with socket.socket() as sock:
+        try:
+            sock.setsockopt(socket.SOL_IP, 19, 1)  # IP_TRANSPARENT
+            return True
+        except PermissionError:
+            return False
+
+
+@pytest.mark.skipif(not may_be_transparent(), reason="needs CAP_NET_ADMIN")
+def test_original_source(start, serve):
+    """Hosts see the client's address, over tcp_proxy and over HTTP, and no connection is used for
+    another client."""
+    peers = []
+
+    def handle(sock):
+        peers.append(sock.getpeername()[0])
+        while sock.recv(65536):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    up = serve(handle=handle)
+    filters = {"tcp": [mesh.tcp_proxy("up", "tcp")], "http": [
+        mesh.hcm("h", route_config=mesh.route_config("r", [mesh.route("up")]))]}
+    listeners = [{"name": n, "address": xds.socket_address("127.0.0.1", 0),
+                  "listener_filters": [listener_filter("original_src", mark=0)],
+                  "filter_chains": [{"filters": f}]} for n, f in filters.items()]
+    proxy = start(static(listeners, [cluster("up", up)]))
+    for name in filters:
+        peers.clear()
+        for source in ("127.0.0.9", "127.0.0.8", "127.0.0.9"):
+            with socket.create_connection(("127.0.0.1", proxy.port(name)),
+                                          source_address=(source, 0)) as sock:
+                sock.settimeout(10)
+                sock.sendall(REQUEST)
+                assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        assert set(peers) == {"127.0.0.9", "127.0.0.8"}, name
+        assert peers[:2] == ["127.0.0.9", "127.0.0.8"], name
+
+
+def test_large_hello(proxy_of):
+    """A ClientHello over the limit ends the connection."""
+    proxy = proxy_of([listener_filter("tls_inspector", max_client_hello_size=1000)],
+                     {"tcp": None, "tls": {"transport_protocol": "tls"}})
+    with Client(proxy.port()) as client:
+        client.send(b"\x16\x03\x01\x10\x00\x01\x00\x0f\xfc\x03\x03" + b"\0" * 2000)
+        assert client.is_closed()
+    assert proxy.stat("tls_inspector.client_hello_too_large") == 1
+
+
 def test_filters_and_http(start, serve):
     """The whole way of Istio's inbound listener with an HTTP chain behind the inspectors."""
     upstream = serve(name="up")
