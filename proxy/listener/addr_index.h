@@ -9,6 +9,7 @@ struct addr_index {
     struct map map;
 };
 
+/* addr_index_init makes an empty one; addr_index_cleanup frees it, not the values. */
 void addr_index_init(struct addr_index *x);
 void addr_index_cleanup(struct addr_index *x);
 

@@ -22,11 +22,11 @@ struct chain_match_input {
 
 /* chain_match_compile compiles the filter_chain_match messages (NULL: matches all) of n chains; two
  * chains that some connection would fit equally well are an error, a value that a chain names twice
- * too. In the arena, with parts on the heap: chain_match_release gives those back (NULL is fine).
- */
+ * too. In the arena, with parts on the heap. */
 struct chain_match *chain_match_compile(struct arena *a, const void *const *msgs, size_t n,
                                         struct errors *e);
 
+/* chain_match_release gives back what is not in the arena. NULL is fine. */
 void chain_match_release(struct chain_match *m);
 
 /* chain_match_find returns the index of the chain for a connection, or -1: none. Any thread. */

@@ -26,14 +26,18 @@ size_t downstream_buffer_limit(const struct downstream *d)
     return d->listener->buffer_limit;
 }
 
-void downstream_pool_source(const struct conn_info *info, struct pool_options *opts)
+const struct pool_options *downstream_pool_options(const struct conn_info *info,
+                                                   struct pool_options *out)
 {
     if (!addr_is_ip(&info->upstream_source))
-        return;
-    opts->source = &info->upstream_source;
-    opts->mark = info->upstream_mark;
-    opts->key ^= addr_hash(opts->source) + opts->mark;
-    opts->key += !opts->key; /* 0 is none */
+        return NULL;
+    uint64_t key = addr_hash(&info->upstream_source) + info->upstream_mark;
+    *out = (struct pool_options){
+        .source = &info->upstream_source,
+        .mark = info->upstream_mark,
+        .key = key ? key : 1, /* 0 is none */
+    };
+    return out;
 }
 
 /* --- the end --- */

@@ -45,7 +45,8 @@ void downstream_done(struct downstream *d);
 /* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */
 size_t downstream_buffer_limit(const struct downstream *d);
 
-/* downstream_pool_source adds to `opts` where connections to hosts come from, if a listener filter
- * (original_src) has said so, and makes it part of its key. `info` is borrowed as long as opts. Any
- * thread. */
-void downstream_pool_source(const struct conn_info *info, struct pool_options *opts);
+/* downstream_pool_options says where connections to hosts come from, if a listener filter
+ * (original_src) has decided so: fills `out` and returns it, else NULL. `info` is borrowed as long
+ * as out. Any thread. */
+const struct pool_options *downstream_pool_options(const struct conn_info *info,
+                                                   struct pool_options *out);

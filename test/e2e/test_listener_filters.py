@@ -288,7 +288,7 @@ def test_bad_proxy_header(proxy_of):
         with Client(proxy.port()) as client:
             client.send(header + REQUEST)
             assert client.is_closed(), what
-    for data in (b"GET / HTTP/1.1\r\n", b"proxy TCP4 10.1.2.3 10.5.6.7 1 2\r\n", 
+    for data in (b"GET / HTTP/1.1\r\n", b"proxy TCP4 10.1.2.3 10.5.6.7 1 2\r\n",
                  b"\r\n\r\r" + b"a" * (20 if proxy.is_envoy else 0)):
         with Client(proxy.port()) as client:
             client.send(data)
