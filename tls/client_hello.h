@@ -16,7 +16,7 @@ enum client_hello_status {
 };
 
 enum {
-    CLIENT_HELLO_MAX = 65536, /* bytes of all, Envoy's max_client_hello_size */
+    CLIENT_HELLO_MAX = 16384, /* bytes of all, Envoy's default of max_client_hello_size */
     CLIENT_HELLO_ALPN_MAX = 32,
     CLIENT_HELLO_NAME_MAX = 255,
 };

@@ -42,7 +42,7 @@ struct node {
 };
 
 /* A chain with many values at many levels has as many leaves as there are combinations. */
-enum { MAX_NODES = 4 << 20 };
+enum { MAX_NODES = 2 << 20 };
 
 struct chain_match {
     struct arena *arena;
