@@ -58,7 +58,7 @@ struct filter_predicate *filter_predicate_compile(struct arena *a, const Predica
         return compile_not(a, m->not_match, e);
     case RULE(ANY_MATCH):
         p = ARENA_NEW(a, struct filter_predicate);
-        p->kind = KIND_ANY;
+        p->kind = m->any_match ? KIND_ANY : KIND_OR; /* one of none: never */
         break;
     case RULE(DESTINATION_PORT_RANGE):
         p = ARENA_NEW(a, struct filter_predicate);

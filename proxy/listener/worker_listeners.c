@@ -76,10 +76,26 @@ struct given {
     bool draining;
 };
 
+static struct acceptor *find(struct worker_listeners *wl, const struct listener *l)
+{
+    LIST_FOREACH(e, &wl->acceptors) {
+        struct acceptor *a = CONTAINER_OF(e, struct acceptor, link);
+        if (a->listener == l)
+            return a;
+    }
+    return NULL;
+}
+
+/* The listener may have gone meanwhile: then it is one of those that are told to end. */
 static void deliver_given(void *arg)
 {
     struct given *g = arg;
-    downstream_accepted(g->worker, g->listener, g->fd, &g->peer, g->draining);
+    struct worker_listeners *wl = g->worker->listeners;
+    if (wl)
+        downstream_accepted(g->worker, g->listener, g->fd, &g->peer,
+                            g->draining || !find(wl, g->listener));
+    else
+        close(g->fd);
     listener_unref(g->listener);
     mem_free(g);
 }
@@ -194,16 +210,6 @@ static void accept_stop(struct acceptor *a)
 }
 
 /* --- the list --- */
-
-static struct acceptor *find(struct worker_listeners *wl, const struct listener *l)
-{
-    LIST_FOREACH(e, &wl->acceptors) {
-        struct acceptor *a = CONTAINER_OF(e, struct acceptor, link);
-        if (a->listener == l)
-            return a;
-    }
-    return NULL;
-}
 
 static void add(struct worker_listeners *wl, struct listener *l, struct listen_sockets *sockets)
 {

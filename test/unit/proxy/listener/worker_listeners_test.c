@@ -155,6 +155,26 @@ START_TEST(end_with_connections_on_their_way)
 }
 END_TEST
 
+/* A worker that has ended already closes what comes to it. */
+START_TEST(given_to_a_worker_that_has_ended)
+{
+    struct listener *l = listener_fixture_compile(&f, 0,
+                                                  "connection_balance_config: {exact_balance: {}}");
+    unsigned port = listener_fixture_open(&f, l);
+    struct worker *from = &f.workers[l->accept_worker - 1], *to = &f.workers[2 - l->accept_worker];
+    connect_some(port, 2);
+    usleep(10000);
+    loop_set_thread_index(from->loop, from->index);
+    (void)loop_run_once(from->loop, false);
+    ck_assert_ptr_ne(from, to);
+    loop_set_thread_index(to->loop, to->index);
+    worker_listeners_free(&to->listeners);
+    listener_fixture_turn(&f, 2);
+    ck_assert(list_empty(&to->downstreams));
+    listener_unref(l);
+}
+END_TEST
+
 static rlim_t lowest_free_fd(void)
 {
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -207,9 +227,13 @@ END_TEST
 int main(void)
 {
     const TTest *tests[] = {
-        hand_over,          removed_accepts_no_more,
-        exact_balance,      end_with_connections_on_their_way,
-        out_of_descriptors, kill_while_filters_wait,
+        hand_over,
+        removed_accepts_no_more,
+        exact_balance,
+        end_with_connections_on_their_way,
+        given_to_a_worker_that_has_ended,
+        out_of_descriptors,
+        kill_while_filters_wait,
     };
     Suite *s = suite_create("worker_listeners");
     TCase *t = tcase_create("all");
