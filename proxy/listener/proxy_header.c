@@ -101,11 +101,9 @@ static bool read_addr(struct cursor *c, bool v6, struct addr *a)
     if (v6) {
         a->in6.sin6_family = AF_INET6;
         memcpy(&a->in6.sin6_addr, ip.p, ip.len);
-        a->sa_len = sizeof(a->in6);
     } else {
         a->in.sin_family = AF_INET;
         memcpy(&a->in.sin_addr, ip.p, ip.len);
-        a->sa_len = sizeof(a->in);
     }
     return true;
 }

@@ -90,7 +90,7 @@ START_TEST(removed_accepts_no_more)
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct addr a;
     ck_assert(addr_parse_ip(STR("127.0.0.1"), (uint16_t)port, &a));
-    ck_assert_int_ne(connect(fd, &a.sa, a.sa_len), 0);
+    ck_assert_int_ne(addr_connect(fd, &a), 0);
     ck_assert_int_eq(errno, ECONNREFUSED);
     close(fd);
     ck_assert_uint_eq(stats_sum(l->stats, LISTENER_CX_TOTAL), 3);
