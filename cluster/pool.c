@@ -98,8 +98,14 @@ void pool_maybe_free(struct pool *p)
         loop_defer_free(p->owner->cluster->loop, &p->free_task);
 }
 
-static void copy_transport(struct pool *p, const struct transport_options *from)
+static void copy_options(struct pool *p, const struct pool_options *opts)
 {
+    const struct transport_options *from = &opts->transport;
+    p->mark = opts->mark;
+    if (opts->source) {
+        p->source = ARENA_NEW(&p->arena, struct addr);
+        *p->source = *opts->source;
+    }
     struct str *alpn;
     p->transport.sni_override = arena_str(&p->arena, from->sni_override);
     if (from->num_alpn_override == 0)
@@ -122,7 +128,7 @@ static struct pool *pool_new(struct pools *ps, const struct pool_key *key, struc
     p->priority = (enum priority)key->priority;
     arena_init(&p->arena, 0);
     if (opts && opts->key)
-        copy_transport(p, &opts->transport);
+        copy_options(p, opts);
     list_init(&p->ready);
     list_init(&p->full);
     list_init(&p->connecting);

@@ -93,7 +93,9 @@ struct pool_request {
 
 struct pool_options { /* what else keys a pool; borrowed for the call */
     struct transport_options transport;
-    uint64_t key; /* hash of anything in transport that differs from the default; 0 none */
+    const struct addr *source; /* connections come from there, with IP_TRANSPARENT; NULL: any */
+    uint32_t mark;             /* their SO_MARK; 0 none */
+    uint64_t key;              /* hash of anything here that differs from the default; 0 none */
 };
 
 /* pool_acquire asks for one slot on a connection to h (referenced by the pool as long as it needs

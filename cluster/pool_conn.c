@@ -319,7 +319,9 @@ static void begin_connect(struct pool_conn *pc)
     transport.num_alpn_fallback = pc->proto->num_alpn;
     struct conn_connect how = {
         .peer = &pc->host->addr,
-        .bind = config->bind,
+        .bind = pc->pool->source ? pc->pool->source : config->bind,
+        .transparent = pc->pool->source != NULL,
+        .mark = pc->pool->mark,
         .factory = config->num_transports ? config->transports[i] : NULL,
         .transport_opts = &transport,
         .timeout_ms = config->connect_timeout_ms,

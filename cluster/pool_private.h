@@ -29,7 +29,9 @@ struct pool {
     enum priority priority;
     struct arena arena;
     struct transport_options transport; /* copied to the arena */
-    struct list ready;                  /* struct pool_conn, most recently used first */
+    struct addr *source;                /* the same; NULL: none */
+    uint32_t mark;
+    struct list ready; /* struct pool_conn, most recently used first */
     struct list full, connecting, closing;
     struct list pending; /* struct pool_request, oldest first */
     struct list granted; /* have a slot; their callback is in the run queue */

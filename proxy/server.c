@@ -230,6 +230,8 @@ static void stop(struct server *s)
     timer_disarm(&s->drain_timer);
     timer_disarm(&s->poll_timer);
     admin_free(&s->admin);
+    for (unsigned i = 0; i < s->num_started; i++)
+        worker_quiet(&s->workers[i]);
     for (unsigned i = 0; i < s->num_workers; i++) {
         clusters_detach(s->clusters, s->workers[i].clusters);
         if (i < s->num_started)

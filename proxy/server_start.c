@@ -181,25 +181,48 @@ static bool add_clusters(struct server *s, struct str ads_cluster, struct errors
 
 typedef Envoy__Config__Listener__V3__Listener Listener;
 
-/* The address and port, when it asks for one; else NULL. */
-static const Envoy__Config__Core__V3__SocketAddress *fixed_address(const Listener *l)
+typedef Envoy__Config__Core__V3__Address Address;
+
+/* Its n-th address, NULL behind the last. */
+static const Address *address_at(const Listener *l, size_t n)
 {
-    const Envoy__Config__Core__V3__Address *a = l->address;
-    if (!a || a->address_case != ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
-        return NULL;
-    return a->socket_address->port_value ? a->socket_address : NULL;
+    if (n == 0)
+        return l->address;
+    return n <= l->n_additional_addresses ? l->additional_addresses[n - 1]->address : NULL;
+}
+
+/* Whether both ask for the same one; port 0 is another one each time. */
+static bool same_address(const Address *a, const Address *b)
+{
+    if (!a || !b || a->address_case != b->address_case)
+        return false;
+    if (a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE)
+        return strcmp(a->pipe->path, b->pipe->path) == 0;
+    return a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS &&
+           a->socket_address->port_value &&
+           a->socket_address->port_value == b->socket_address->port_value &&
+           strcmp(a->socket_address->address, b->socket_address->address) == 0;
+}
+
+static bool share_address(const Listener *l, const Listener *other)
+{
+    for (size_t i = 0; i <= l->n_additional_addresses; i++) {
+        for (size_t k = 0; k <= other->n_additional_addresses; k++) {
+            if (same_address(address_at(l, i), address_at(other, k)))
+                return true;
+        }
+    }
+    return false;
 }
 
 /* SO_REUSEPORT would let both have it, and connections would go to either. */
 static void check_address(const Bootstrap *m, size_t i, struct errors *e)
 {
-    const Envoy__Config__Core__V3__SocketAddress *b, *a;
-    a = fixed_address(m->static_resources->listeners[i]);
-    for (size_t k = 0; a && k < i; k++) {
-        b = fixed_address(m->static_resources->listeners[k]);
-        if (b && a->port_value == b->port_value && strcmp(a->address, b->address) == 0)
-            errors_add(e, "address", "has duplicate address '%s:%u' as existing listener '%s'",
-                       a->address, a->port_value, m->static_resources->listeners[k]->name);
+    const Listener *l = m->static_resources->listeners[i];
+    for (size_t k = 0; k < i; k++) {
+        if (share_address(l, m->static_resources->listeners[k]))
+            errors_add(e, "address", "has duplicate address as existing listener '%s'",
+                       m->static_resources->listeners[k]->name);
     }
 }
 

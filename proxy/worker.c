@@ -101,6 +101,23 @@ static void deliver_stop(void *arg)
     loop_stop(w->loop);
 }
 
+static void deliver_quiet(void *arg)
+{
+    struct worker *w = arg;
+    worker_listeners_stop(w->listeners);
+    sem_post(&w->quiet);
+}
+
+void worker_quiet(struct worker *w)
+{
+    sem_init(&w->quiet, 0, 0);
+    w->quiet_msg = (struct message){.deliver = deliver_quiet, .arg = w};
+    mailbox_send(&w->box, &w->quiet_msg);
+    while (sem_wait(&w->quiet) != 0) /* a signal */
+        continue;
+    sem_destroy(&w->quiet);
+}
+
 void worker_stop(struct worker *w)
 {
     w->stop_msg = (struct message){.deliver = deliver_stop, .arg = w};

@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "base/mailbox.h"
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 struct arena;
@@ -37,7 +38,8 @@ struct worker {
     uint64_t date_s;
     struct arena *arenas[WORKER_ARENAS]; /* empty ones, for the next requests */
     unsigned num_arenas;
-    struct message stop_msg;
+    struct message stop_msg, quiet_msg;
+    sem_t quiet; /* posted when quiet_msg was done */
 };
 
 /* worker_count changes one of the numbers that main reads; the worker is its only writer. */
@@ -66,6 +68,10 @@ void worker_init(struct worker *w, struct server *s, unsigned index);
 
 /* worker_start runs its thread; false if there is none to be had. Main. */
 bool worker_start(struct worker *w);
+
+/* worker_quiet makes it accept no more, and waits until that is so: before any worker is stopped,
+ * since they hand connections to each other. Main. */
+void worker_quiet(struct worker *w);
 
 /* worker_stop ends its thread, which frees what is the worker's, and waits for it. Main. */
 void worker_stop(struct worker *w);

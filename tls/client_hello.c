@@ -100,8 +100,10 @@ static enum client_hello_status gather(struct str bytes, size_t max, struct mess
     for (;;) {
         size_t missing = 0;
         enum client_hello_status st = take_record(&in, m, &missing);
-        if (st == CLIENT_HELLO_ERROR || !message_size(m, max))
+        if (st == CLIENT_HELLO_ERROR)
             return CLIENT_HELLO_ERROR;
+        if (!message_size(m, max))
+            return CLIENT_HELLO_TOO_LARGE;
         if (m->want && m->bytes.len >= m->want) {
             m->bytes.len = m->want;
             return CLIENT_HELLO_OK;

@@ -11,11 +11,12 @@ enum client_hello_status {
     CLIENT_HELLO_NEED_MORE, /* so far it may be one */
     CLIENT_HELLO_NOT_TLS,   /* it cannot be: known at the first byte that does not fit */
     CLIENT_HELLO_OK,
-    CLIENT_HELLO_ERROR, /* TLS, but malformed or too large: no server would go on with it */
+    CLIENT_HELLO_ERROR,     /* TLS, but malformed: no server would go on with it */
+    CLIENT_HELLO_TOO_LARGE, /* TLS, over the limit */
 };
 
 enum {
-    CLIENT_HELLO_MAX = 65536, /* bytes of all, Envoy's max_client_hello_size */
+    CLIENT_HELLO_MAX = 16384, /* bytes of all, Envoy's default of max_client_hello_size */
     CLIENT_HELLO_ALPN_MAX = 32,
     CLIENT_HELLO_NAME_MAX = 255,
 };

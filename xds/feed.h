@@ -41,7 +41,8 @@ struct xds_resource {
     enum xds_status status;
     struct str error, error_version, error_bytes;
     uint64_t error_us;
-    uint64_t seen; /* the ingest that named it last */
+    uint64_t seen;  /* the ingest that named it last */
+    uint64_t named; /* the same, known before any is applied (remove_first) */
 };
 
 struct xds_feed {

@@ -205,6 +205,15 @@ static size_t ingest_one(struct xds_ingest *in, const struct discovery_resource 
 
 /* --- what is no longer there ------------------------------------------------------------------ */
 
+static void drop_resource(struct xds_ingest *in, struct xds_resource *r)
+{
+    struct xds_feed *f = in->feed;
+    if (r->has_bytes)
+        f->type->ops->remove(f->type->owner, r->name);
+    in->changed |= r->has_bytes;
+    xds_feed_drop(f, r);
+}
+
 /* In state of the world a list of a wildcard type is complete: what it does not name is gone. A
  * resource that was refused is named, and keeps what it had. */
 static void remove_absent(struct xds_ingest *in)
@@ -215,12 +224,34 @@ static void remove_absent(struct xds_ingest *in)
     size_t it = 0;
     while (map_next(&f->resources, &it, &name, &value)) {
         struct xds_resource *r = value;
-        if (r->seen == f->num_ingests)
-            continue;
-        if (r->has_bytes)
-            f->type->ops->remove(f->type->owner, r->name);
-        in->changed |= r->has_bytes;
-        xds_feed_drop(f, r);
+        if (r->seen != f->num_ingests)
+            drop_resource(in, r);
+    }
+}
+
+/* The same before anything is applied. Where not all names can be read nothing is removed. */
+static void remove_unnamed(struct xds_ingest *in)
+{
+    struct xds_feed *f = in->feed;
+    struct discovery_response r = in->r;
+    struct discovery_resource d;
+    const char *why;
+    struct str name;
+    void *value;
+    while (discovery_next(&r, &d, &why)) {
+        name = d.name;
+        if (why || (d.has_body && !str_eq(d.type_url, str_of(f->type->ops->type_url))) ||
+            (!name.len && !(d.has_body && f->type->ops->name_of(d.bytes, &name))))
+            return;
+        struct xds_resource *had = xds_feed_find(f, name);
+        if (had)
+            had->named = f->num_ingests;
+    }
+    size_t it = 0;
+    while (map_next(&f->resources, &it, &name, &value)) {
+        struct xds_resource *had = value;
+        if (had->named != f->num_ingests)
+            drop_resource(in, had);
     }
 }
 
@@ -273,6 +304,8 @@ void xds_ingest_start(struct xds_ingest *in, struct xds_feed *f, const struct di
     task_init(&in->task, on_slice, in);
     if (f->collects && f->type->ops->begin)
         f->type->ops->begin(f->type->owner);
+    if (f->collects && f->type->ops->remove_first)
+        remove_unnamed(in);
     on_slice(in);
 }
 

@@ -38,6 +38,9 @@ struct resource_ops {
     /* All resources of the source are wanted and a state-of-the-world response lists them all
      * (Listener, Cluster): apply and remove are used, watchers are not. */
     bool wildcard;
+    /* What a response no longer names is removed before the rest is applied: one resource may take
+     * over what another one had (a listener's address). */
+    bool remove_first;
     bool reload_stats; /* counts config_reload (cds, rds) */
     /* Sensitive bytes (Secret): zeroed before they are freed; config_dump must redact them. */
     bool sensitive;

@@ -21,15 +21,24 @@ struct listener *worker_listeners_hand_over(struct worker_listeners *wl, const s
 void downstream_drain(struct downstream *d);
 void downstream_kill(struct downstream *d);
 
-/* --- peek: the TLS inspector --- */
+/* --- peek: the run of listener filters --- */
 
-enum peek_result { PEEK_DONE, PEEK_TIMEOUT, PEEK_CLOSED, PEEK_ERROR };
+enum peek_result {
+    PEEK_WAITING, /* `done` comes later */
+    PEEK_DONE,
+    PEEK_TIMEOUT,
+    PEEK_CLOSED, /* the peer ended before the filters had what they wanted */
+    PEEK_ERROR,  /* the socket failed */
+    PEEK_REFUSED /* a filter ends the connection */
+};
 
-/* peek_start looks at the first bytes of d's socket without taking them, until they show whether it
- * is TLS and what it asks for; fills d->detected_*, d->info.sni. `done` runs from the loop, once.
- */
-void peek_start(struct downstream *d, int fd, uint64_t timeout_ms,
-                void (*done)(struct downstream *d, enum peek_result r));
+enum { PEEK_MAX = 65536 + 512 }; /* bytes that a filter may look at */
+
+/* peek_start runs the listener filters of d->listener, in their order, over the socket
+ * d->accepted_fd; bytes are looked at without taking them. Returns the result, or PEEK_WAITING:
+ * then `done` runs from the loop, once, unless peek_stop is called first. */
+enum peek_result peek_start(struct downstream *d,
+                            void (*done)(struct downstream *d, enum peek_result r)) WARN_UNUSED;
 
 /* peek_stop gives up; no callback. Safe when none is under way. */
 void peek_stop(struct downstream *d);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "cluster/pool.h"
 #include "proxy/listener/accept.h"
 #include "proxy/listener/chain_match.h"
 #include "proxy/observe/access_log.h"
@@ -12,7 +13,7 @@
 enum {
     DOWNSTREAM_MAGIC = 0x444f574e,
     DRAIN_FLUSH_MS = 1000,
-    DOWNSTREAM_BYTES = 1120, /* what a plaintext one takes: thousands may be idle */
+    DOWNSTREAM_BYTES = 1184, /* what a plaintext one takes: thousands may be idle */
 };
 
 static void count(struct downstream *d, uint32_t stat)
@@ -23,6 +24,20 @@ static void count(struct downstream *d, uint32_t stat)
 size_t downstream_buffer_limit(const struct downstream *d)
 {
     return d->listener->buffer_limit;
+}
+
+const struct pool_options *downstream_pool_options(const struct conn_info *info,
+                                                   struct pool_options *out)
+{
+    if (!addr_is_ip(&info->upstream_source))
+        return NULL;
+    uint64_t key = addr_hash(&info->upstream_source) + info->upstream_mark;
+    *out = (struct pool_options){
+        .source = &info->upstream_source,
+        .mark = info->upstream_mark,
+        .key = key ? key : 1, /* 0 is none */
+    };
+    return out;
 }
 
 /* --- the end --- */
@@ -36,40 +51,75 @@ static void run_free(void *arg)
     arena_free(&a); /* d lives in it */
 }
 
-void downstream_done(struct downstream *d)
+/* It belongs to no listener any more, or to another one. */
+static void leave_listener(struct downstream *d)
 {
+    struct listener *l = d->listener;
     unsigned thread = d->worker->index;
-    struct loop *l = d->worker->loop;
-    uint64_t from = d->accepted_us;
+    listener_load_dec(l, thread);
+    if (!d->counted)
+        return;
+    uint64_t ms = (loop_now_us(d->worker->loop) - d->accepted_us) / 1000;
+    stats_gauge_dec(l->stats, thread, LISTENER_CX_ACTIVE);
+    stats_gauge_dec(l->worker_stats[thread - 1], thread, LISTENER_WORKER_CX_ACTIVE);
+    count(d, LISTENER_CX_DESTROY);
+    stats_record(l->stats, thread, LISTENER_CX_LENGTH, ms);
+}
+
+static void over(struct downstream *d)
+{
     peek_stop(d);
     if (d->accepted_fd >= 0)
         close(d->accepted_fd);
     d->accepted_fd = -1;
     list_remove(&d->link);
     worker_count(&d->worker->num_downstreams, -1);
-    stats_gauge_dec(d->listener->stats, thread, LISTENER_CX_ACTIVE);
-    count(d, LISTENER_CX_DESTROY);
-    stats_record(d->listener->stats, thread, LISTENER_CX_LENGTH, (loop_now_us(l) - from) / 1000);
+    leave_listener(d);
     conn_cleanup(&d->conn);
-    loop_defer_free(l, &d->free_task);
+    loop_defer_free(d->worker->loop, &d->free_task);
 }
 
-/* A connection that never reached its network filter: the listener's own access log tells of it. */
-static void refuse(struct downstream *d, uint64_t flags, struct str details)
+static void write_logs(struct downstream *d, const struct stream_info *si)
 {
-    struct loop *l = d->worker->loop;
+    for (size_t i = 0; i < d->listener->num_logs; i++)
+        access_log_write(d->listener->logs[i], si);
+}
+
+/* The listener's own access log has a line a connection. */
+static void log_end(struct downstream *d, uint64_t flags, struct str details, struct str end)
+{
+    if (!d->listener->num_logs)
+        return;
+    if (d->stream) {
+        write_logs(d, d->stream);
+        return;
+    }
     struct stream_info si = {
         .conn = &d->info,
         .start_wall_us = d->info.start_wall_us,
         .start_us = d->accepted_us,
-        .end_us = loop_now_us(l),
+        .end_us = loop_now_us(d->worker->loop),
         .flags = flags,
-        .termination_details = details,
+        .code_details = details,
+        .termination_details = end,
         .downstream_remote = d->info.remote,
+        .bytes_received = d->conn.bytes_read,
+        .bytes_sent = d->conn.bytes_written,
     };
-    for (size_t i = 0; i < d->listener->num_logs; i++)
-        access_log_write(d->listener->logs[i], &si);
-    downstream_done(d);
+    write_logs(d, &si);
+}
+
+void downstream_done(struct downstream *d)
+{
+    log_end(d, 0, STR_NULL, STR_NULL);
+    over(d);
+}
+
+/* A connection that never reached its network filter: why, and what ended it. */
+static void refuse(struct downstream *d, uint64_t flags, struct str details, struct str end)
+{
+    log_end(d, flags, details, end);
+    over(d);
 }
 
 /* --- transport and network filter --- */
@@ -95,7 +145,8 @@ static void on_early_closed(void *owner, struct conn *c, enum conn_close_reason 
     if (why == CONN_CLOSED_HANDSHAKE_TIMEOUT)
         count(d, LISTENER_CX_HANDSHAKE_TIMEOUT);
     LOG_DEBUG(connection, "downstream handshake failed: %.*s", STR_ARG(d->info.transport_failure));
-    refuse(d, 0, why == CONN_CLOSED_HANDSHAKE_TIMEOUT ? STR("transport_socket_timeout") : STR_NULL);
+    refuse(d, 0, STR_NULL,
+           why == CONN_CLOSED_HANDSHAKE_TIMEOUT ? STR("transport_socket_timeout") : STR_NULL);
 }
 
 static const struct conn_ops early_ops = {
@@ -103,6 +154,18 @@ static const struct conn_ops early_ops = {
     .on_read = on_early_read,
     .on_closed = on_early_closed,
 };
+
+/* A connection is what has found its chain. */
+static void count_in(struct downstream *d)
+{
+    const struct listener *l = d->listener;
+    unsigned thread = d->worker->index;
+    d->counted = true;
+    count(d, LISTENER_CX_TOTAL);
+    stats_gauge_inc(l->stats, thread, LISTENER_CX_ACTIVE);
+    stats_inc(l->worker_stats[thread - 1], thread, LISTENER_WORKER_CX_TOTAL);
+    stats_gauge_inc(l->worker_stats[thread - 1], thread, LISTENER_WORKER_CX_ACTIVE);
+}
 
 static void match_chain(struct downstream *d)
 {
@@ -120,10 +183,11 @@ static void match_chain(struct downstream *d)
     d->chain = i >= 0 ? &l->chains[i] : l->default_chain;
     if (!d->chain) {
         count(d, LISTENER_NO_CHAIN);
-        refuse(d, FLAG(NO_ROUTE_FOUND), STR("filter_chain_not_found"));
+        refuse(d, FLAG(NO_ROUTE_FOUND), STR("filter_chain_not_found"), STR_NULL);
         return;
     }
     d->info.chain_name = d->chain->name;
+    count_in(d);
     struct transport *t = NULL;
     if (d->chain->transport) {
         t = d->chain->transport->ops->open(d->chain->transport, d->accepted_fd, NULL);
@@ -131,7 +195,7 @@ static void match_chain(struct downstream *d)
             LOG_EVERY(5000, connection, LOG_LEVEL_WARN,
                       "listener %.*s: no certificate yet, connection closed", STR_ARG(l->name));
             d->info.transport_failure = STR("TLS_error:_Secret_is_not_supplied_by_SDS");
-            refuse(d, 0, STR_NULL);
+            refuse(d, 0, STR_NULL, STR_NULL);
             return;
         }
     }
@@ -144,56 +208,69 @@ static void match_chain(struct downstream *d)
 
 /* --- from accept to the match --- */
 
-static void on_peeked(struct downstream *d, enum peek_result r)
+static void run_filters(struct downstream *d);
+
+/* use_original_dst: the listener of the address it was going to, with its own filters. */
+static bool hand_over(struct downstream *d)
 {
     struct listener *l = d->listener;
-    stats_gauge_dec(l->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
+    if (!l->use_original_dst || !d->restored || d->handed)
+        return false;
+    d->handed = true;
+    struct listener *other = worker_listeners_hand_over(d->worker->listeners, &d->info.local);
+    if (!other || other == l)
+        return false;
+    leave_listener(d);
+    d->listener = listener_ref(other);
+    listener_unref(l);
+    listener_load_inc(other, d->worker->index);
+    d->info.listener_name = other->name;
+    return true;
+}
+
+static void on_peeked(struct downstream *d, enum peek_result r)
+{
     switch (r) {
+    case PEEK_WAITING:
     case PEEK_DONE:
         break;
     case PEEK_TIMEOUT:
         count(d, LISTENER_PRE_CX_TIMEOUT);
-        if (l->continue_on_timeout)
+        if (d->listener->continue_on_timeout)
             break;
-        downstream_done(d);
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     case PEEK_CLOSED:
         count(d, LISTENER_FILTER_REMOTE_CLOSE);
-        downstream_done(d);
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     case PEEK_ERROR:
         count(d, LISTENER_FILTER_ERROR);
-        downstream_done(d);
+        refuse(d, 0, STR_NULL, STR_NULL);
+        return;
+    case PEEK_REFUSED: /* counted by the filter */
+        refuse(d, 0, STR_NULL, STR_NULL);
         return;
     }
-    if (l->tls_inspector) {
-        bool tls = str_eq(d->detected_protocol, STR("tls"));
-        count(d, tls ? LISTENER_TLS_FOUND : LISTENER_TLS_NOT_FOUND);
-        if (tls) {
-            count(d, d->info.sni.len ? LISTENER_SNI_FOUND : LISTENER_SNI_NOT_FOUND);
-            count(d, d->num_detected_alpn ? LISTENER_ALPN_FOUND : LISTENER_ALPN_NOT_FOUND);
-        }
-    }
-    match_chain(d);
+    if (hand_over(d))
+        run_filters(d);
+    else
+        match_chain(d);
 }
 
-/* Where it was really going; true if that is somewhere else than our own socket. */
-static bool find_original_dst(struct downstream *d)
+static void on_waited(struct downstream *d, enum peek_result r)
 {
-    struct addr dst;
-    if (!addr_original_dst(d->accepted_fd, &dst))
-        return false;
-    d->info.local = dst;
-    return !addr_eq(&dst, &d->info.direct_local);
+    stats_gauge_dec(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
+    on_peeked(d, r);
 }
 
-/* Its listener, after a hand-over, counts it and keeps it. */
-static void enter_listener(struct downstream *d, struct listener *l)
+static void run_filters(struct downstream *d)
 {
-    d->listener = listener_ref(l);
-    d->info.listener_name = l->name;
-    count(d, LISTENER_CX_TOTAL);
-    stats_gauge_inc(l->stats, d->worker->index, LISTENER_CX_ACTIVE);
+    enum peek_result r = peek_start(d, on_waited);
+    if (r == PEEK_WAITING)
+        stats_gauge_inc(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
+    else
+        on_peeked(d, r);
 }
 
 void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer,
@@ -208,6 +285,8 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     d->accepted_us = loop_now_us(w->loop);
     d->draining = draining;
     d->detected_protocol = STR("raw_buffer");
+    d->listener = listener_ref(l);
+    d->info.listener_name = l->name;
     d->info.remote = d->info.direct_remote = *peer;
     if (!addr_local(fd, &d->info.direct_local))
         d->info.direct_local = l->addr;
@@ -217,18 +296,7 @@ void downstream_accepted(struct worker *w, struct listener *l, int fd, const str
     task_init(&d->free_task, run_free, d);
     list_push_tail(&w->downstreams, &d->link);
     worker_count(&w->num_downstreams, 1);
-    if ((l->use_original_dst || l->original_dst) && find_original_dst(d) && l->use_original_dst) {
-        struct listener *other = worker_listeners_hand_over(w->listeners, &d->info.local);
-        if (other)
-            l = other;
-    }
-    enter_listener(d, l);
-    if (!l->tls_inspector) {
-        match_chain(d);
-        return;
-    }
-    stats_gauge_inc(l->stats, w->index, LISTENER_PRE_CX_ACTIVE);
-    peek_start(d, fd, l->filters_timeout_ms, on_peeked);
+    run_filters(d);
 }
 
 /* --- drain --- */
@@ -252,5 +320,5 @@ void downstream_kill(struct downstream *d)
     }
     if (d->peek)
         stats_gauge_dec(d->listener->stats, d->worker->index, LISTENER_PRE_CX_ACTIVE);
-    downstream_done(d);
+    refuse(d, 0, STR_NULL, STR_NULL);
 }

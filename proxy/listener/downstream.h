@@ -9,6 +9,7 @@
 
 struct filter_chain;
 struct listener;
+struct pool_options;
 struct worker;
 
 struct downstream {
@@ -29,7 +30,11 @@ struct downstream {
     void *filter_state; /* the filter's own */
     struct peek *peek;  /* while listener filters look at the first bytes */
     struct task free_task;
+    const struct stream_info *stream; /* of a filter that has one a connection, else NULL */
     bool draining;
+    bool restored; /* info.local is not where our socket is: hand-over may follow */
+    bool handed;   /* the listener is another one than that of the socket */
+    bool counted;  /* in the listener's downstream_cx_active */
 };
 
 /* downstream_done: the network filter has finished with d (from or after on_closed of d->conn); d
@@ -39,3 +44,9 @@ void downstream_done(struct downstream *d);
 
 /* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */
 size_t downstream_buffer_limit(const struct downstream *d);
+
+/* downstream_pool_options says where connections to hosts come from, if a listener filter
+ * (original_src) has decided so: fills `out` and returns it, else NULL. `info` is borrowed as long
+ * as out. Any thread. */
+const struct pool_options *downstream_pool_options(const struct conn_info *info,
+                                                   struct pool_options *out);

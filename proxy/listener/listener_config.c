@@ -4,12 +4,11 @@
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
-#include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb-c.h"
-#include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb-c.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "proxy/listener/chain_match.h"
 #include "proxy/listener/listener.h"
+#include "proxy/listener/listener_filter.h"
 #include "proxy/listener/listeners.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/server.h"
@@ -19,12 +18,6 @@
 typedef Envoy__Config__Listener__V3__Listener Listener;
 typedef Envoy__Config__Listener__V3__FilterChain FilterChain;
 
-#define ORIGINAL_DST                                                                               \
-    envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor
-#define ORIGINAL_DST_NAME "envoy.filters.listener.original_dst"
-#define TLS_INSPECTOR                                                                              \
-    envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor
-#define TLS_INSPECTOR_NAME "envoy.filters.listener.tls_inspector"
 #define RAW_BUFFER envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor
 #define DOWNSTREAM_TLS                                                                             \
     envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor
@@ -39,12 +32,24 @@ enum {
 
 static const struct stats_def stat_defs[] = {LISTENER_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
+static const struct stats_def worker_defs[] = {LISTENER_WORKER_STATS(STATS_DEF)};
+static struct stats_table worker_table = STATS_TABLE(worker_defs);
 
 /* --- addresses --- */
 
-static void compile_address(const Listener *m, struct addr *out, struct errors *e)
+static void compile_pipe(const Envoy__Config__Core__V3__Pipe *m, struct listen_address *out,
+                         struct errors *e)
 {
-    const Envoy__Config__Core__V3__Address *a = m->address;
+    if (!addr_parse_pipe(str_of(m->path), &out->addr))
+        errors_add(e, "pipe.path", "must be 1 to %d bytes", ADDR_PIPE_MAX);
+    if (m->mode && m->path[0] == '@')
+        errors_add(e, "pipe.mode", "cannot be set for a socket of the abstract namespace");
+    out->mode = m->mode;
+}
+
+static void compile_address(const Envoy__Config__Core__V3__Address *a, struct listen_address *out,
+                            struct errors *e)
+{
     size_t mark = errors_push(e, "address");
     if (a && a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS) {
         const Envoy__Config__Core__V3__SocketAddress *s = a->socket_address;
@@ -52,39 +57,72 @@ static void compile_address(const Listener *m, struct addr *out, struct errors *
             errors_add(e, "socket_address.protocol", "UDP listeners are not supported");
         if (s->port_value > 65535)
             errors_add(e, "socket_address.port_value", "must be at most 65535");
-        else if (!addr_parse_ip(str_of(s->address), (uint16_t)s->port_value, out))
+        else if (!addr_parse_ip(str_of(s->address), (uint16_t)s->port_value, &out->addr))
             errors_add(e, "socket_address.address", "malformed IP address: %s", s->address);
     } else if (a && a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE) {
-        if (!addr_parse_pipe(str_of(a->pipe->path), out))
-            errors_add(e, "pipe.path", "must be 1 to %d bytes", ADDR_PIPE_MAX);
+        compile_pipe(a->pipe, out, e);
     } else {
         errors_add(e, NULL, "a socket address or a pipe is required");
     }
     errors_pop(e, mark);
 }
 
+static void compile_addresses(struct listener *l, const Listener *m, struct errors *e)
+{
+    struct socket_options common = socket_options_compile(l->arena, m->socket_options,
+                                                          m->n_socket_options, "socket_options", e);
+    l->num_addresses = 1 + m->n_additional_addresses;
+    l->addresses = arena_zalloc(l->arena, l->num_addresses * sizeof(*l->addresses));
+    compile_address(m->address, &l->addresses[0], e);
+    l->addresses[0].options = common;
+    l->addr = l->addresses[0].addr;
+    for (size_t i = 0; i < m->n_additional_addresses; i++) {
+        const Envoy__Config__Listener__V3__AdditionalAddress *more = m->additional_addresses[i];
+        const Envoy__Config__Core__V3__SocketOptionsOverride *own = more->socket_options;
+        struct listen_address *out = &l->addresses[i + 1];
+        size_t mark = errors_push_index(e, "additional_addresses", i);
+        compile_address(more->address, out, e);
+        out->options = own ? socket_options_compile(l->arena, own->socket_options,
+                                                    own->n_socket_options,
+                                                    "socket_options.socket_options", e)
+                           : common;
+        errors_pop(e, mark);
+    }
+    for (size_t i = 0; l->mptcp && i < l->num_addresses; i++) {
+        if (addr_family(&l->addresses[i].addr) == ADDR_PIPE)
+            errors_add(e, "enable_mptcp", "can be used with IP addresses only");
+    }
+}
+
 /* --- listener filters --- */
 
-static void compile_listener_filter(struct listener *l, const struct compile_env *env,
-                                    const Envoy__Config__Listener__V3__ListenerFilter *f,
-                                    struct errors *e)
+static void compile_listener_filters(struct listener *l, const struct compile_env *env,
+                                     const Listener *m, struct errors *e)
 {
-    struct pb_any any;
-    enum pb_any_status st = pb_any_unpack(f->typed_config, l->arena, e, env->pb, &any);
-    if (st == PB_ANY_INVALID)
-        return;
-    bool named = st == PB_ANY_EMPTY;
-    if (any.type == &ORIGINAL_DST || (named && strcmp(f->name, ORIGINAL_DST_NAME) == 0)) {
-        l->original_dst = true;
-    } else if (any.type == &TLS_INSPECTOR || (named && strcmp(f->name, TLS_INSPECTOR_NAME) == 0)) {
-        const Envoy__Extensions__Filters__Listener__TlsInspector__V3__TlsInspector *m =
-            (const void *)any.message;
-        l->tls_inspector = true;
-        l->peek_first = m ? wkt_u32(m->initial_read_buffer_size, 0) : 0;
-    } else {
-        errors_add(e, NULL, "listener filter '%s' (%.*s) is not supported", f->name,
-                   STR_ARG(any.type_name));
+    l->filters = arena_zalloc(l->arena, (m->n_listener_filters + 1) * sizeof(*l->filters));
+    l->num_filters = m->n_listener_filters;
+    for (size_t i = 0; i < m->n_listener_filters; i++) {
+        size_t mark = errors_push_index(e, "listener_filters", i);
+        listener_filter_compile(&l->filters[i], env, l->arena, m->listener_filters[i], e);
+        errors_pop(e, mark);
     }
+    if (l->use_original_dst)
+        listener_filter_original_dst(&l->filters[l->num_filters++], env, l->arena);
+}
+
+/* One worker accepts, so that two never choose at the same time; another one for each listener. */
+static void compile_balance(struct listener *l, const struct server *s, const Listener *m,
+                            struct errors *e)
+{
+    if (!m->connection_balance_config)
+        return;
+    if (!m->connection_balance_config->exact_balance) {
+        errors_add(e, "connection_balance_config", "exact_balance is required");
+        return;
+    }
+    unsigned n = s->num_workers ? s->num_workers : 1;
+    l->loads = arena_zalloc(l->arena, n * sizeof(*l->loads));
+    l->accept_worker = 1 + (unsigned)(addr_hash(&l->addr) % n);
 }
 
 /* --- filter chains --- */
@@ -181,11 +219,19 @@ static void make_stats(struct listener *l, const struct compile_env *env, const 
 {
     char text[ADDR_TEXT_MAX];
     struct str label = m->stat_prefix[0] ? str_of(m->stat_prefix) : addr_format(&l->addr, text);
-    struct stats_part parts[] = {{STR("listener"), NULL}, {label, "envoy_listener_address"}};
+    struct stats_part parts[] = {{STR("listener"), NULL},
+                                 {label, "envoy_listener_address"},
+                                 {STR_NULL, "envoy_worker_id", "worker"}};
     if (env->validate)
         return;
-    l->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
-    l->tls_stats = tls_stats_new(parts, ARRAY_LEN(parts), true);
+    l->stats = stats_scope_new(&stat_table, parts, 2);
+    l->tls_stats = tls_stats_new(parts, 2, true);
+    l->num_workers = l->server->num_workers;
+    l->worker_stats = arena_zalloc(l->arena, (l->num_workers + 1) * sizeof(*l->worker_stats));
+    for (unsigned i = 0; i < l->num_workers; i++) {
+        parts[2].text = arena_printf(l->arena, "%u", i);
+        l->worker_stats[i] = stats_scope_new(&worker_table, parts, ARRAY_LEN(parts));
+    }
 }
 
 static void compile_scalars(struct listener *l, const Listener *m, struct errors *e)
@@ -200,6 +246,12 @@ static void compile_scalars(struct listener *l, const Listener *m, struct errors
     l->filters_timeout_ms = wkt_duration_ms(m->listener_filters_timeout, DEFAULT_FILTERS_TIMEOUT_MS,
                                             e, "listener_filters_timeout");
     l->buffer_limit = wkt_u32(m->per_connection_buffer_limit_bytes, DEFAULT_BUFFER_LIMIT);
+    l->freebind = wkt_bool(m->freebind, false);
+    l->mptcp = m->enable_mptcp;
+    l->set_fast_open = m->tcp_fast_open_queue_length != NULL;
+    l->fast_open = wkt_u32(m->tcp_fast_open_queue_length, 0) & INT32_MAX;
+    l->no_global_limit = m->ignore_global_conn_limit;
+    l->no_overload = m->bypass_overload_manager;
     l->backlog = (int)(wkt_u32(m->tcp_backlog_size, DEFAULT_BACKLOG) & INT32_MAX);
     l->accepts_per_event = wkt_u32(m->max_connections_to_accept_per_socket_event, DEFAULT_ACCEPTS);
 }
@@ -234,11 +286,16 @@ static void run_free(void *arg)
         chain_free(&l->chains[i]);
     if (l->default_chain)
         chain_free(l->default_chain);
+    chain_match_release(l->match);
+    for (size_t i = 0; i < l->num_filters; i++)
+        listener_filter_release(&l->filters[i]);
     for (size_t i = 0; i < l->num_logs; i++)
         access_log_release(l->logs[i]);
     listen_sockets_unref(l->sockets);
     stats_scope_free(&l->stats);
     stats_scope_free(&l->tls_stats);
+    for (unsigned i = 0; i < l->num_workers; i++)
+        stats_scope_free(&l->worker_stats[i]);
     struct arena *a = l->arena;
     arena_free(&a);
 }
@@ -270,17 +327,14 @@ struct listener *listener_compile(struct server *s, const struct compile_env *en
     l->arena = a;
     l->server = s;
     l->name = arena_str(a, str_of(m->name));
-    compile_address(m, &l->addr, e);
     compile_scalars(l, m, e);
+    compile_addresses(l, m, e);
+    compile_balance(l, s, m, e);
     make_stats(l, env, m);
     own.listener_name = l->name;
     own.inbound = l->inbound;
     own.outbound = l->outbound;
-    for (size_t i = 0; i < m->n_listener_filters; i++) {
-        size_t mark = errors_push_index(e, "listener_filters", i);
-        compile_listener_filter(l, &own, m->listener_filters[i], e);
-        errors_pop(e, mark);
-    }
+    compile_listener_filters(l, &own, m, e);
     compile_logs(l, &own, m, e);
     compile_chains(l, &own, m, e);
     if (e->num_errors > before) {

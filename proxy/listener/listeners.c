@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "cluster/clusters.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
+#include "proxy/listener/addr_index.h"
 #include "proxy/listener/worker_listeners.h"
 #include "proxy/server.h"
 #include "xds/xds.h"
@@ -46,6 +47,7 @@ struct listeners {
     const struct compile_env *env;
     struct stats_scope *stats;
     struct list entries, leaving;
+    struct addr_index by_addr; /* addresses that are taken, to struct entry */
     struct timer drain_end;
     bool drain_inbound;
     bool started;                  /* the workers accept */
@@ -78,14 +80,16 @@ static void publish(struct listeners *ls, enum publish_kind kind, struct listene
 static void tell_own_addresses(struct listeners *ls)
 {
     size_t n = 0;
-    LIST_FOREACH(e, &ls->entries)
-        n++;
+    LIST_FOREACH(e, &ls->entries) {
+        const struct listener *l = CONTAINER_OF(e, struct entry, link)->active;
+        n += l && l->sockets ? l->sockets->num : 0;
+    }
     struct addr *own = mem_zalloc((n + 1) * sizeof(*own));
     n = 0;
     LIST_FOREACH(e, &ls->entries) {
         struct listener *l = CONTAINER_OF(e, struct entry, link)->active;
-        if (l && l->sockets)
-            own[n++] = l->sockets->addr;
+        for (size_t i = 0; l && l->sockets && i < l->sockets->num; i++)
+            own[n++] = l->sockets->v[i].addr;
     }
     clusters_set_own_listeners(ls->server->clusters, own, n);
     mem_free(own);
@@ -97,6 +101,49 @@ static void let_go_sockets(struct listener *l)
 {
     listen_sockets_unref(l->sockets);
     l->sockets = NULL;
+}
+
+/* --- addresses --- */
+
+/* Port 0 is another port each time. */
+static bool is_fixed(const struct addr *a)
+{
+    return !addr_is_ip(a) || addr_port(a);
+}
+
+/* Bound or not, an address has one listener: connections would go to either. */
+static bool check_addresses(const struct listeners *ls, const struct entry *en,
+                            const struct listener *l, struct errors *e)
+{
+    for (size_t i = 0; i < l->num_addresses; i++) {
+        const struct addr *a = &l->addresses[i].addr;
+        const struct entry *other = addr_index_get(&ls->by_addr, a);
+        char text[ADDR_TEXT_MAX];
+        if (!other || other == en)
+            continue;
+        struct str where = addr_format(a, text);
+        size_t mark = i ? errors_push_index(e, "additional_addresses", i - 1) : 0;
+        errors_add(e, "address", "has duplicate address '%.*s' as existing listener '%.*s'",
+                   STR_ARG(where), STR_ARG(other->name));
+        if (i)
+            errors_pop(e, mark);
+        return false;
+    }
+    return true;
+}
+
+static void claim(struct listeners *ls, struct entry *en, const struct listener *l)
+{
+    for (size_t i = 0; l && i < l->num_addresses; i++) {
+        if (is_fixed(&l->addresses[i].addr))
+            (void)addr_index_put(&ls->by_addr, &l->addresses[i].addr, en);
+    }
+}
+
+static void unclaim(struct listeners *ls, struct entry *en, const struct listener *l)
+{
+    for (size_t i = 0; l && i < l->num_addresses; i++)
+        addr_index_remove(&ls->by_addr, &l->addresses[i].addr, en);
 }
 
 /* --- leaving --- */
@@ -131,8 +178,9 @@ static void activate(struct listeners *ls, struct entry *en)
     struct listener *next = en->warming, *old = en->active;
     if (ls->stopped || (ls->stopped_inbound && next->inbound))
         let_go_sockets(next);
-    if (next->sockets && !listen_sockets_listen(next->sockets)) {
-        LOG_ERROR(config, "listener %.*s: cannot listen: %m", STR_ARG(en->name));
+    int err = next->sockets ? listen_sockets_listen(next->sockets, next) : 0;
+    if (err) {
+        LOG_ERROR(config, "listener %.*s: cannot listen: %s", STR_ARG(en->name), strerror(err));
         stats_inc(ls->stats, 0, LM_CREATE_FAILURE);
     }
     en->warming = NULL;
@@ -140,6 +188,8 @@ static void activate(struct listeners *ls, struct entry *en)
     publish(ls, old ? PUBLISH_REPLACE : PUBLISH_ADD, old, next);
     stats_add(ls->stats, 0, LM_CREATE_SUCCESS, ls->server->num_workers);
     if (old) {
+        unclaim(ls, en, old);
+        claim(ls, en, next);
         let_go_sockets(old);
         leave(ls, old);
     }
@@ -224,10 +274,8 @@ static struct listen_sockets *reuse_sockets(const struct entry *en, const struct
     struct listener *had[] = {en->active, en->warming};
     for (size_t i = 0; i < ARRAY_LEN(had); i++) {
         struct listener *o = had[i];
-        if (!o || !o->sockets || !addr_eq(&o->addr, &l->addr) || o->transparent != l->transparent ||
-            o->reuse_port != l->reuse_port)
-            continue;
-        return listen_sockets_ref(o->sockets);
+        if (o && o->sockets && listen_sockets_fit(o, l))
+            return listen_sockets_ref(o->sockets);
     }
     return NULL;
 }
@@ -250,7 +298,7 @@ static bool apply(void *owner, struct str name, void *compiled, struct str versi
     struct listeners *ls = owner;
     struct listener *l = compiled;
     struct entry *en = find(ls, name);
-    if (!get_sockets(ls, en, l, e)) {
+    if (!check_addresses(ls, en, l, e) || !get_sockets(ls, en, l, e)) {
         stats_inc(ls->stats, 0, LM_CREATE_FAILURE);
         return false;
     }
@@ -260,6 +308,9 @@ static bool apply(void *owner, struct str name, void *compiled, struct str versi
         en->name = str_n(mem_strndup(name.p, name.len), name.len);
         list_push_tail(&ls->entries, &en->link);
     }
+    unclaim(ls, en, en->warming);
+    claim(ls, en, en->active);
+    claim(ls, en, l);
     listener_unref(en->warming);
     en->warming = listener_ref(l);
     listener_start(l);
@@ -288,6 +339,8 @@ static void remove_listener(void *owner, struct str name)
     if (!en)
         return;
     stats_inc(ls->stats, 0, LM_REMOVED);
+    unclaim(ls, en, en->active);
+    unclaim(ls, en, en->warming);
     if (en->active) {
         publish(ls, PUBLISH_REMOVE, en->active, NULL);
         let_go_sockets(en->active);
@@ -302,6 +355,7 @@ const struct resource_ops listener_resource = {
     .type_url = "type.googleapis.com/envoy.config.listener.v3.Listener",
     .label = "lds",
     .wildcard = true,
+    .remove_first = true,
     .name_of = name_of,
     .compile = compile,
     .ref = ref,
@@ -376,14 +430,18 @@ static void visit_one(void *arg, const struct xds_resource_info *r)
         .bytes = r->bytes,
         .is_static = r->is_static,
     };
+    struct addr *own = NULL;
     const struct entry *en = map_get(&v->entries, r->name);
     if (en) {
         const struct listener *l = en->active ? en->active : en->warming;
         view.warming = !en->active;
-        view.addresses = l->sockets ? &l->sockets->addr : &l->addr;
-        view.num_addresses = 1;
+        view.num_addresses = l->num_addresses;
+        view.addresses = own = mem_alloc(l->num_addresses * sizeof(*own));
+        for (size_t i = 0; i < l->num_addresses; i++)
+            own[i] = l->sockets ? l->sockets->v[i].addr : l->addresses[i].addr;
     }
     v->fn(v->arg, &view);
+    mem_free(own);
 }
 
 void listeners_visit(const struct listeners *ls,
@@ -407,6 +465,7 @@ struct listeners *listeners_new(struct server *s, const struct compile_env *env)
     ls->stats = stats_scope_named(&stat_table, STR("listener_manager"));
     list_init(&ls->entries);
     list_init(&ls->leaving);
+    addr_index_init(&ls->by_addr);
     timer_init(&ls->drain_end, s->loop, on_drain_end, ls);
     stats_gauge_set(ls->stats, 0, LM_WORKERS_STARTED, 0);
     set_gauges(ls);
@@ -430,6 +489,7 @@ void listeners_free(struct listeners **lsp)
     }
     while (!list_empty(&ls->entries))
         entry_free(CONTAINER_OF(ls->entries.next, struct entry, link));
+    addr_index_cleanup(&ls->by_addr);
     stats_scope_free(&ls->stats);
     mem_free(ls);
 }

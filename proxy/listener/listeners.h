@@ -55,7 +55,8 @@ struct listener_view {
 void listeners_visit(const struct listeners *l,
                      void (*visit)(void *arg, const struct listener_view *v), void *arg);
 
-/* worker_listeners_new makes a worker's side, empty; filled by messages from main. _free closes its
- * sockets. Worker. */
+/* worker_listeners_new makes a worker's side, empty; filled by messages from main. _stop lets none
+ * of it accept any more; _free closes its sockets. Worker. */
 struct worker_listeners *worker_listeners_new(struct worker *w);
+void worker_listeners_stop(struct worker_listeners *wl);
 void worker_listeners_free(struct worker_listeners **wl);

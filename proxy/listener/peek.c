@@ -1,23 +1,25 @@
 #include "proxy/listener/accept.h"
 
 #include "base/obj.h"
+#include "proxy/listener/listener_filter.h"
 #include "proxy/worker.h"
-#include "tls/client_hello.h"
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { PEEK_MAGIC = 0x5045454b, PEEK_FIRST = 2048 };
+enum { PEEK_MAGIC = 0x5045454b };
 
 struct peek {
     uint32_t magic;
     struct downstream *d;
     struct io_watch watch;
     struct timer timer;
-    struct task first; /* bytes may be there already */
-    int fd;
+    size_t at; /* the filter whose turn it is */
     char *bytes;
     size_t cap;
     size_t seen;
+    size_t need; /* it must see so many; 0: any */
+    bool begun;  /* it has looked already */
+    bool waiting;
     void (*done)(struct downstream *d, enum peek_result r);
 };
 
@@ -28,12 +30,108 @@ void peek_stop(struct downstream *d)
         return;
     d->peek = NULL;
     p->magic = 0;
-    timer_disarm(&p->timer);
-    task_cancel(&p->first);
-    io_watch_cleanup(&p->watch);
+    if (p->waiting) {
+        timer_disarm(&p->timer);
+        io_watch_cleanup(&p->watch);
+    }
     mem_free(p->bytes);
     p->bytes = NULL;
 }
+
+/* --- bytes --- */
+
+static void make_room(struct peek *p, size_t want)
+{
+    if (want > PEEK_MAX)
+        want = PEEK_MAX;
+    if (want <= p->cap)
+        return;
+    p->bytes = mem_realloc(p->bytes, want);
+    p->cap = want;
+}
+
+/* PEEK_DONE: there are more bytes than before. */
+static enum peek_result fill(struct peek *p)
+{
+    ssize_t n;
+    do
+        n = recv(p->d->accepted_fd, p->bytes, p->cap, MSG_PEEK | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? PEEK_WAITING : PEEK_ERROR;
+    if (n == 0)
+        return PEEK_CLOSED;
+    if ((size_t)n <= p->seen)
+        return PEEK_WAITING;
+    p->seen = (size_t)n;
+    return PEEK_DONE;
+}
+
+/* What a filter has used up; it was seen, so it is there. */
+static enum peek_result take(struct peek *p, size_t len)
+{
+    while (len) {
+        ssize_t n = recv(p->d->accepted_fd, p->bytes, len < p->cap ? len : p->cap, MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return PEEK_ERROR;
+        len -= (size_t)n;
+    }
+    p->seen = 0;
+    return PEEK_DONE;
+}
+
+/* --- filters --- */
+
+/* One look of the filter; PEEK_DONE: it has finished. */
+static enum peek_result run_one(struct peek *p, const struct listener_filter *f)
+{
+    for (;;) {
+        struct listener_filter_look l = {.bytes = str_n(p->bytes, p->seen)};
+        bool enough = !f->ops->first || (p->seen && p->seen >= p->need);
+        enum listener_filter_result r = enough ? f->ops->look(f->config, p->d, &l)
+                                               : LISTENER_FILTER_MORE;
+        if (r == LISTENER_FILTER_CLOSE)
+            return PEEK_REFUSED;
+        if (r == LISTENER_FILTER_NEXT)
+            return l.take ? take(p, l.take) : PEEK_DONE;
+        if (enough)
+            p->need = l.need;
+        /* Twice as much each time: what comes a byte at a time is not copied anew each time. */
+        make_room(p, p->need > p->seen ? p->need : 0);
+        if (p->seen == p->cap)
+            make_room(p, 2 * p->cap);
+        if (p->seen == p->cap)
+            return PEEK_REFUSED;
+        enum peek_result got = fill(p);
+        if (got != PEEK_DONE)
+            return got;
+    }
+}
+
+static enum peek_result run(struct peek *p)
+{
+    const struct listener *l = p->d->listener;
+    for (; p->at < l->num_filters; p->at++) {
+        const struct listener_filter *f = &l->filters[p->at];
+        /* A filter that has begun is not asked again: its own doing may have changed the address.
+         */
+        if (!p->begun && listener_filter_disabled(f, &p->d->info.local))
+            continue;
+        p->begun = true;
+        if (f->ops->first)
+            make_room(p, f->ops->first(f->config));
+        enum peek_result r = run_one(p, f);
+        if (r != PEEK_DONE)
+            return r;
+        p->need = 0;
+        p->begun = false;
+    }
+    return PEEK_DONE;
+}
+
+/* --- waiting --- */
 
 static void finish(struct peek *p, enum peek_result r)
 {
@@ -43,85 +141,14 @@ static void finish(struct peek *p, enum peek_result r)
     done(d, r);
 }
 
-static void keep_hello(struct downstream *d, const struct client_hello *h)
-{
-    d->detected_protocol = STR("tls");
-    d->info.sni = arena_str(d->arena, h->sni);
-    struct str *alpn = arena_alloc(d->arena, (h->num_alpn + 1) * sizeof(*alpn));
-    for (size_t i = 0; i < h->num_alpn; i++)
-        alpn[i] = arena_str(d->arena, h->alpn[i]);
-    d->detected_alpn = alpn;
-    d->num_detected_alpn = h->num_alpn;
-}
-
-/* Looks at what is in the socket; false while more is needed. */
-static bool look(struct peek *p)
-{
-    struct client_hello hello;
-    void *workspace = mem_alloc(p->seen);
-    enum client_hello_status st = client_hello_parse(str_n(p->bytes, p->seen), 0, workspace,
-                                                     &hello);
-    bool over = true;
-    if (st == CLIENT_HELLO_OK)
-        keep_hello(p->d, &hello);
-    mem_free(workspace);
-    switch (st) {
-    case CLIENT_HELLO_NEED_MORE:
-        over = false;
-        break;
-    case CLIENT_HELLO_OK:
-    case CLIENT_HELLO_NOT_TLS:
-        finish(p, PEEK_DONE);
-        break;
-    case CLIENT_HELLO_ERROR:
-        finish(p, PEEK_ERROR);
-        break;
-    }
-    return over;
-}
-
-static void read_more(struct peek *p)
-{
-    for (;;) {
-        ssize_t n = recv(p->fd, p->bytes, p->cap, MSG_PEEK | MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            return;
-        if (n < 0 && errno == EINTR)
-            continue;
-        /* An end after bytes that may still become a hello: nothing more will come. */
-        if (n <= 0 || ((size_t)n == p->seen && p->seen < p->cap)) {
-            if (n > 0)
-                return;
-            finish(p, PEEK_CLOSED);
-            return;
-        }
-        p->seen = (size_t)n;
-        if (look(p))
-            return;
-        if (p->seen < p->cap)
-            return;
-        if (p->cap >= CLIENT_HELLO_MAX) {
-            finish(p, PEEK_ERROR);
-            return;
-        }
-        p->cap *= 4;
-        p->bytes = mem_realloc(p->bytes, p->cap);
-    }
-}
-
 static void on_io(void *arg, unsigned events)
 {
     struct peek *p = OBJ_CAST(arg, struct peek, PEEK_MAGIC);
-    struct downstream *d = p->d;
-    if (events & (IO_READ | IO_CLOSED))
-        read_more(p);
-    if ((events & IO_CLOSED) && d->peek == p)
-        finish(p, PEEK_CLOSED);
-}
-
-static void on_first(void *arg)
-{
-    read_more(OBJ_CAST(arg, struct peek, PEEK_MAGIC));
+    enum peek_result r = events & (IO_READ | IO_CLOSED) ? run(p) : PEEK_WAITING;
+    if (r == PEEK_WAITING && (events & IO_CLOSED))
+        r = PEEK_CLOSED; /* nothing more will come */
+    if (r != PEEK_WAITING)
+        finish(p, r);
 }
 
 static void on_timer(void *arg)
@@ -129,22 +156,31 @@ static void on_timer(void *arg)
     finish(OBJ_CAST(arg, struct peek, PEEK_MAGIC), PEEK_TIMEOUT);
 }
 
-void peek_start(struct downstream *d, int fd, uint64_t timeout_ms,
-                void (*done)(struct downstream *d, enum peek_result r))
+static void wait_for_more(struct peek *p)
 {
+    struct loop *l = p->d->worker->loop;
+    uint64_t ms = p->d->listener->filters_timeout_ms;
+    p->waiting = true;
+    timer_init(&p->timer, l, on_timer, p);
+    if (ms)
+        timer_arm(&p->timer, ms);
+    io_watch_init(&p->watch, l, p->d->accepted_fd, on_io, p);
+}
+
+enum peek_result peek_start(struct downstream *d,
+                            void (*done)(struct downstream *d, enum peek_result r))
+{
+    if (!d->listener->num_filters)
+        return PEEK_DONE;
     struct peek *p = ARENA_NEW(d->arena, struct peek);
-    struct loop *l = d->worker->loop;
     p->magic = PEEK_MAGIC;
     p->d = d;
-    p->fd = fd;
     p->done = done;
-    p->cap = d->listener->peek_first ? d->listener->peek_first : PEEK_FIRST;
-    p->bytes = mem_alloc(p->cap);
     d->peek = p;
-    timer_init(&p->timer, l, on_timer, p);
-    task_init(&p->first, on_first, p);
-    if (timeout_ms)
-        timer_arm(&p->timer, timeout_ms);
-    io_watch_init(&p->watch, l, fd, on_io, p);
-    loop_post(l, &p->first);
+    enum peek_result r = run(p);
+    if (r == PEEK_WAITING)
+        wait_for_more(p);
+    else
+        peek_stop(d);
+    return r;
 }

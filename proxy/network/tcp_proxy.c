@@ -375,7 +375,9 @@ static void connect_upstream(struct tcp_conn *t)
     t->info.attempts = t->attempts;
     t->info.upstream_host = arena_str(t->d->arena, h->address_text);
     t->slot = (struct pool_request){0};
-    pool_acquire(t->cluster, h, &pool_protocol_tcp, NULL, PRIORITY_DEFAULT, &t->slot, on_slot, t);
+    struct pool_options opts;
+    pool_acquire(t->cluster, h, &pool_protocol_tcp, downstream_pool_options(&t->d->info, &opts),
+                 PRIORITY_DEFAULT, &t->slot, on_slot, t);
 }
 
 static struct str choose_cluster(const struct tcp_config *c)
@@ -421,6 +423,8 @@ static void start(void *config, struct downstream *d)
     t->info.start_us = loop_now_us(l);
     t->info.start_wall_us = d->info.start_wall_us;
     t->info.downstream_remote = d->info.remote;
+    t->info.metadata = d->info.metadata;
+    d->stream = &t->info;
     timer_init(&t->idle, l, on_idle, t);
     timer_init(&t->age, l, on_age, t);
     touch(t);

@@ -3,7 +3,8 @@
 #include "base/obj.h"
 #include "cluster/cluster_stats.h"
 #include "proxy/http/stream.h"
-#include "proxy/network/proxy_header.h"
+#include "proxy/listener/downstream.h"
+#include "proxy/network/proxy_header_write.h"
 #include "proxy/router/router.h"
 #include "proxy/worker.h"
 
@@ -294,7 +295,9 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     timer_init(&u->per_try, s->worker->loop, on_per_try, u);
     timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
-    pool_acquire(r->cluster, h, protocol_for(r), NULL, s->route->priority, &u->slot, on_slot, u);
+    struct pool_options opts;
+    pool_acquire(r->cluster, h, protocol_for(r), downstream_pool_options(s->info.conn, &opts),
+                 s->route->priority, &u->slot, on_slot, u);
     return u;
 }
 

@@ -21,6 +21,7 @@ static void check_result(enum client_hello_status st, struct str bytes,
         return;
     case CLIENT_HELLO_NOT_TLS:
     case CLIENT_HELLO_ERROR:
+    case CLIENT_HELLO_TOO_LARGE:
         return;
     }
 }

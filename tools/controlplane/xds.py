@@ -47,6 +47,8 @@ _PACKAGES = (
     "envoy.extensions.filters.listener.original_dst.v3",
     "envoy.extensions.filters.listener.tls_inspector.v3",
     "envoy.extensions.filters.listener.http_inspector.v3",
+    "envoy.extensions.filters.listener.original_src.v3",
+    "envoy.extensions.filters.listener.proxy_protocol.v3",
     "envoy.extensions.transport_sockets.tls.v3",
     "envoy.extensions.transport_sockets.raw_buffer.v3",
     "envoy.extensions.access_loggers.file.v3", "envoy.extensions.access_loggers.stream.v3",

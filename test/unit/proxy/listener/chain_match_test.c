@@ -4,12 +4,14 @@
 
 #include "test/support/yaml_message.h"
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { MAX_CHAINS = 8 };
 
 static struct arena arena;
 static struct errors errors;
+static struct chain_match *made;
 
 static void setup(void)
 {
@@ -19,6 +21,8 @@ static void setup(void)
 
 static void teardown(void)
 {
+    chain_match_release(made);
+    made = NULL;
     errors_cleanup(&errors);
     arena_cleanup(&arena);
 }
@@ -35,7 +39,7 @@ static struct chain_match *compile(const char *chains)
                         : yaml_message("envoy.config.listener.v3.FilterChainMatch",
                                        arena_str(&arena, line).p, &arena);
     }
-    return chain_match_compile(&arena, msgs, n, &errors);
+    return made = chain_match_compile(&arena, msgs, n, &errors);
 }
 
 /* A connection: "local remote sni transport alpn,alpn", each '-' for nothing; the direct source is
@@ -203,6 +207,12 @@ static const struct {
     {"{source_ports: [1, 2]}\n{source_ports: [2]}", "filter_chains[1].filter_chain_match",
      "overlapping"},
     {"{source_type: EXTERNAL}\n-", NULL, NULL},
+    {"{server_names: [a, b, a]}", "filter_chains[0].filter_chain_match", "twice"},
+    {"{application_protocols: [a, a]}", "filter_chains[0].filter_chain_match", "twice"},
+    {"{prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}, {address_prefix: 10.9.0.0, "
+     "prefix_len: 8}]}",
+     "filter_chains[0].filter_chain_match", "twice"},
+    {"{server_names: ['*.*.a']}", NULL, NULL},
     {"{source_type: EXTERNAL}\n{source_type: EXTERNAL}", "filter_chains[1].filter_chain_match",
      "overlapping"},
     {"{prefix_ranges: [{address_prefix: x, prefix_len: 8}]}",
@@ -221,12 +231,66 @@ START_TEST(judged)
 }
 END_TEST
 
+/* Looked for one by one, by as many look-ups, these would take minutes. */
+START_TEST(many_chains)
+{
+    enum { MANY = 8000 };
+    const void **msgs = mem_alloc(MANY * sizeof(*msgs));
+    for (int i = 0; i < MANY; i++) {
+        struct str yaml = arena_printf(&arena,
+                                       "{server_names: [h%d.a.com], prefix_ranges: "
+                                       "[{address_prefix: 10.%d.%d.0, prefix_len: 24}]}",
+                                       i, i / 250, i % 250);
+        msgs[i] = yaml_message("envoy.config.listener.v3.FilterChainMatch", yaml.p, &arena);
+    }
+    made = chain_match_compile(&arena, msgs, MANY, &errors);
+    ck_assert(errors_ok(&errors));
+    struct addr local, remote;
+    ck_assert(addr_parse_ip(STR("2.2.2.2"), 5, &remote));
+    for (int i = 0; i < MANY; i++) {
+        struct chain_match_input in = {.local = &local,
+                                       .remote = &remote,
+                                       .direct_remote = &remote,
+                                       .transport_protocol = STR("tls")};
+        ck_assert(addr_parse_ip(arena_printf(&arena, "10.%d.%d.7", i / 250, i % 250), 80, &local));
+        struct str hit = arena_printf(&arena, "h%d.a.com", i);
+        struct str miss = arena_printf(&arena, "h%d.a.com", i + 1);
+        for (int k = 0; k < 50; k++) {
+            in.sni = k % 2 ? miss : hit;
+            ck_assert_int_eq(chain_match_find(made, &in), k % 2 ? -1 : i);
+        }
+    }
+    mem_free(msgs);
+}
+END_TEST
+
+/* Combinations of values multiply; they are counted before they are made. */
+START_TEST(too_many_combinations)
+{
+    static char text[65536];
+    const char *fields[] = {"server_names", "application_protocols"};
+    size_t len = 0;
+    for (size_t f = 0; f < ARRAY_LEN(fields); f++) {
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s: [", f ? "], " : "{",
+                                fields[f]);
+        for (int i = 0; i < 3000; i++)
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "a%d, ", i);
+    }
+    snprintf(text + len, sizeof(text) - len, "]}");
+    (void)compile(text);
+    expect_error(&errors, "filter_chains[0].filter_chain_match", "too many combinations");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("chain_match");
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, found, 0, (int)ARRAY_LEN(cases));
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, many_chains);
+    tcase_add_test(t, too_many_combinations);
     tcase_add_loop_test(t, judged, 0, (int)ARRAY_LEN(sets));
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

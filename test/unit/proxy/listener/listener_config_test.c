@@ -1,6 +1,7 @@
 /* Listeners and the filters of their chains, compiled: what is kept of the message, and what is
  * refused with which field path. */
 #include "proxy/listener/listener.h"
+#include "proxy/listener/listener_filter.h"
 
 #include "cluster/cluster_tls.h"
 #include "cluster/clusters.h"
@@ -103,7 +104,7 @@ START_TEST(defaults)
 {
     ck_assert(compile("{name: l, " ADDRESS ", " CHAIN "}"));
     ck_assert(made->bind_to_port && made->reuse_port && !made->use_original_dst);
-    ck_assert(!made->inbound && !made->outbound && !made->tls_inspector && !made->original_dst);
+    ck_assert(!made->inbound && !made->outbound && !made->num_filters && !made->loads);
     ck_assert_uint_eq(made->filters_timeout_ms, 10000); /* docs/differences.md */
     ck_assert_uint_eq(made->buffer_limit, 32768);       /* docs/differences.md */
     ck_assert_uint_eq(made->chains[0].handshake_ms, 10000);
@@ -142,7 +143,11 @@ START_TEST(what_is_said_wins)
                                                                                      "]}}"));
     ck_assert_int_eq(addr_family(&made->addr), ADDR_PIPE);
     ck_assert(!made->bind_to_port && !made->reuse_port && made->use_original_dst);
-    ck_assert(made->inbound && made->tls_inspector && made->original_dst);
+    ck_assert(made->inbound);
+    ck_assert_uint_eq(made->num_filters, 3); /* the last one by use_original_dst */
+    ck_assert_ptr_eq(made->filters[0].ops, &original_dst_filter);
+    ck_assert_ptr_eq(made->filters[1].ops, &tls_inspector_filter);
+    ck_assert_ptr_eq(made->filters[2].ops, &original_dst_filter);
     ck_assert_uint_eq(made->buffer_limit, 7);
     ck_assert_int_eq(made->backlog, 9);
     ck_assert_uint_eq(made->filters_timeout_ms, 0);
@@ -224,8 +229,8 @@ static const struct {
      "filter_chains[0].filters[0].typed_config", "'x'"},
     {"{name: l, " ADDRESS ", default_filter_chain: {filters: [{name: x}]}}",
      "default_filter_chain.filters[0].typed_config", "'x'"},
-    {"{name: l, " ADDRESS ", " CHAIN ", listener_filters: [{name: x}]}", "listener_filters[0]",
-     "'x'"},
+    {"{name: l, " ADDRESS ", " CHAIN ", listener_filters: [{name: x}]}",
+     "listener_filters[0].typed_config", "'x'"},
     {"{name: l, " ADDRESS ", " CHAIN ", listener_filters_timeout: -1s}", "listener_filters_timeout",
      ""},
     {"{name: l, " ADDRESS ", " CHAIN ", access_log: [{name: x}]}", "access_log[0].typed_config",
@@ -273,8 +278,8 @@ START_TEST(every_error_is_said)
     ck_assert(!compile("{name: l, address: {pipe: {path: x}}, listener_filters: [{name: a}, {name: "
                        "b}], filter_chains: [{filters: [{name: c}]}, {filter_chain_match: "
                        "{server_names: ['*']}, filters: []}]}"));
-    expect_error(&errors, "listener_filters[0]", "'a'");
-    expect_error(&errors, "listener_filters[1]", "'b'");
+    expect_error(&errors, "listener_filters[0].typed_config", "'a'");
+    expect_error(&errors, "listener_filters[1].typed_config", "'b'");
     expect_error(&errors, "filter_chains[0].filters[0].typed_config", "'c'");
     expect_error(&errors, "filter_chains[1].filters", "exactly one");
     expect_error(&errors, "filter_chains[1].filter_chain_match.server_names[0]", "wildcard");

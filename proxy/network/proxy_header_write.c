@@ -1,4 +1,4 @@
-#include "proxy/network/proxy_header.h"
+#include "proxy/network/proxy_header_write.h"
 
 static bool are_alike(const struct addr *src, const struct addr *dst)
 {
