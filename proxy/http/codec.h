@@ -107,6 +107,11 @@ struct http_server_events {
     struct arena *(*arena_for)(void *user);
     /* The arena is not needed after all: the head was malformed (on_malformed came before). */
     void (*arena_unused)(void *user, struct arena *a);
+    /* The codec is about to answer by itself: the bytes were not a request, or (an exchange is
+     * under way) its body is wrong. Returns the response's head, in arena a, and its body. NULL:
+     * there is no such callback, and the answer is a plain one. */
+    struct headers *(*error_reply)(void *user, struct arena *a, unsigned status, struct str detail,
+                                   struct str *out_body);
     /* The bytes were not a request: the codec has answered `status` by itself and is closing. Or
      * (0) the client left in the middle of a head. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);

@@ -115,13 +115,34 @@ static void reset_exchange(struct h1_server *s, enum reset_reason why, struct st
     s->cs.events->on_reset(s->cs.user, why, detail);
 }
 
+static void answer_error(struct h1_server *s, unsigned status, struct str detail)
+{
+    struct str body;
+    struct buffer b;
+    struct h1_reply how = {.to_head = s->to_head && s->exchange, .minor = 1, .close = true};
+    if (!s->events->error_reply) {
+        h1_write_error(&s->conn->out, status, how.to_head);
+        return;
+    }
+    struct arena *a = s->events->arena_for(s->user);
+    struct headers *h = s->events->error_reply(s->user, a, status, detail, &body);
+    how.end = !body.len;
+    struct h1_out out = h1_write_response(&s->conn->out, h, &how);
+    buffer_init(&b);
+    buffer_add_str(&b, how.to_head ? STR("") : body);
+    if (!h1_write_data(&out, &s->conn->out, &b, true))
+        s->last = true;
+    buffer_cleanup(&b);
+    s->events->arena_unused(s->user, a);
+}
+
 /* The bytes of a request are wrong: the client is told if it was not told anything else, and
  * nothing that follows can be trusted. */
 static void refuse(struct h1_server *s, const struct h1_error *err)
 {
     bool begun = s->exchange;
     if (!s->replied) {
-        h1_write_error(&s->conn->out, begun ? 400 : err->status, s->to_head && begun);
+        answer_error(s, begun ? 400 : err->status, err->detail);
         conn_flush_soon(s->conn);
     }
     begin_close(s, CONN_CLOSE_LINGER);

@@ -352,9 +352,8 @@ bool mutate_request(struct stream *s)
     return true;
 }
 
-void mutate_response(struct stream *s, struct headers *h)
+void mutate_own_response(const struct hcm_config *cfg, struct worker *w, struct headers *h)
 {
-    const struct hcm_config *cfg = s->hc->config;
     switch (cfg->server_header) {
     case SERVER_OVERWRITE:
         headers_set_known(h, HDR_SERVER, cfg->server_name);
@@ -367,8 +366,14 @@ void mutate_response(struct stream *s, struct headers *h)
         break;
     }
     if (!headers_known(h, HDR_DATE))
-        headers_add_known(h, HDR_DATE, arena_str(h->arena, worker_date(s->worker)));
+        headers_add_known(h, HDR_DATE, arena_str(h->arena, worker_date(w)));
+    append_via(h, cfg->via);
+}
+
+void mutate_response(struct stream *s, struct headers *h)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    mutate_own_response(cfg, s->worker, h);
     if (cfg->request_id_in_response && s->info.request_id.len)
         headers_set_known(h, HDR_X_REQUEST_ID, s->info.request_id);
-    append_via(h, cfg->via);
 }

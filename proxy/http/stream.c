@@ -2,6 +2,7 @@
 
 #include "base/obj.h"
 #include "base/random.h"
+#include "proxy/http/local_reply.h"
 #include "proxy/http/mutate.h"
 #include "proxy/http/stream_filters.h"
 #include "proxy/observe/access_log.h"
@@ -247,69 +248,9 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
     reset_down(s);
 }
 
-/* A status as a gRPC client is told it. */
-static unsigned grpc_status(unsigned http)
-{
-    switch (http) {
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
-}
-
-/* grpc-message: percent-encoded (the gRPC protocol over HTTP/2, "Responses"). */
-static struct str grpc_message(struct arena *a, struct str text)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    char *p = arena_bytes(a, 3 * text.len + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-        if (c >= 0x20 && c < 0x7f && c != '%') {
-            p[n++] = (char)c;
-            continue;
-        }
-        p[n++] = '%';
-        p[n++] = digits[c >> 4];
-        p[n++] = digits[c & 15];
-    }
-    return str_n(p, n);
-}
-
-/* A gRPC client understands trailers only. */
-static void as_grpc(struct stream *s, struct headers *h, struct str body)
-{
-    headers_set_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
-    if (!headers_known(h, HDR_GRPC_STATUS)) /* who answers may know better */
-        headers_add_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
-    if (body.len)
-        headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message(s->arena, body));
-    h->status = 200;
-}
-
 /* Sends a whole response of our own. */
 static void reply(struct stream *s, struct headers *h, struct str body)
 {
-    if (s->request && headers_is_grpc(s->request)) {
-        as_grpc(s, h, body);
-        body = STR_NULL;
-    }
-    if (body.len) {
-        headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
-        headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
-    }
     http_chain_stop(&s->chain, HTTP_REQUEST);
     router_cleanup(&s->router);
     if (s->route && s->route->attempt_count_response && s->info.attempts)
@@ -317,6 +258,8 @@ static void reply(struct stream *s, struct headers *h, struct str body)
                           arena_printf(s->arena, "%u", s->info.attempts));
     if (s->route)
         route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
+    bool grpc = s->request && headers_is_grpc(s->request);
+    body = local_reply_finish(s->hc->config->local_reply, h, body, grpc, &s->info);
     bool with_body = body.len && !s->is_head;
     stream_response_headers(s, h, !with_body);
     if (!with_body || s->state == STREAM_DONE)
@@ -715,7 +658,7 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
         s->info.flags |= FLAG(DOWNSTREAM_PROTOCOL_ERROR);
         s->info.code_details = detail;
         if (!s->response_started)
-            s->info.response_code = 400; /* the codec has said so */
+            s->info.response_code = s->hc->error_status; /* what the codec has said */
         finish(s);
         return;
     }

@@ -1,12 +1,17 @@
 #include "proxy/network/hcm.h"
 
 #include "base/obj.h"
+#include "proxy/http/h1_write.h"
+#include "proxy/http/local_reply.h"
+#include "proxy/http/mutate.h"
 #include "proxy/http/stream.h"
 #include "proxy/network/hcm_config.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/worker.h"
 
 enum { HCM_MAGIC = 0x48434d43 };
+
+#define NO_HOST STR("missing_host_header")
 
 void hcm_count(const struct hcm_conn *hc, uint32_t stat)
 {
@@ -32,13 +37,48 @@ static void arena_unused(void *user, struct arena *a)
     worker_arena_put(hc->down->worker, a);
 }
 
+static struct stream_info conn_stream_info(const struct hcm_conn *hc)
+{
+    struct loop *l = hc->down->worker->loop;
+    return (struct stream_info){
+        .conn = &hc->down->info,
+        .protocol = hc->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11,
+        .start_wall_us = loop_wall_us(l),
+        .start_us = loop_now_us(l),
+        .end_us = loop_now_us(l),
+        .downstream_remote = hc->down->info.remote,
+    };
+}
+
+static struct headers *error_reply(void *user, struct arena *a, unsigned status, struct str detail,
+                                   struct str *out_body)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    struct headers *h = ARENA_NEW(a, struct headers);
+    struct stream_info none = conn_stream_info(hc), *si = &none;
+    if (!list_empty(&hc->streams))
+        si = &CONTAINER_OF(hc->streams.next, struct stream, link)->info;
+    headers_init(h, a);
+    h->status = (uint16_t)status;
+    bool grpc = si->request && headers_is_grpc(si->request);
+    bool silent = str_eq(detail, NO_HOST); /* as Envoy, which finds it later than the rest */
+    si->code_details = detail;
+    *out_body = local_reply_finish(hc->config->local_reply, h, silent ? STR("") : h1_reason(status),
+                                   grpc, si);
+    si->response = NULL; /* a goes first */
+    hc->error_status = h->status;
+    mutate_own_response(hc->config, hc->down->worker, h);
+    return h;
+}
+
 /* What was not a request is logged all the same: somebody has to find out who sends it. */
 static void on_malformed(void *user, unsigned status, struct str detail)
 {
     struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
     const struct hcm_config *cfg = hc->config;
-    struct loop *l = hc->down->worker->loop;
-    static const uint8_t by_class[] = {[4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
+    static const uint8_t by_class[] = {
+        [1] = HCM_RQ_1XX, [2] = HCM_RQ_2XX, [3] = HCM_RQ_3XX, [4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
+    unsigned said = status && !hc->http2 ? hc->error_status : status;
     hcm_count(hc, HCM_RQ_TOTAL);
     hcm_count(hc, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
     hcm_count(hc, HCM_RQ_COMPLETED);
@@ -48,24 +88,17 @@ static void on_malformed(void *user, unsigned status, struct str detail)
         hcm_count(hc, HCM_RQ_TOO_LARGE);
     else if (status || hc->http2)
         hcm_count(hc, HCM_CX_PROTOCOL_ERROR);
-    if (status / 100 == 4 || status / 100 == 5)
-        hcm_count(hc, by_class[status / 100]);
+    if (said >= 100 && said < 600)
+        hcm_count(hc, by_class[said / 100]);
     uint64_t flags = FLAG(DOWNSTREAM_PROTOCOL_ERROR);
     if (status == 0 && !hc->http2) /* it left in the middle of a head */
         flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
-    else if (status == 408)
+    else if (status == 408 || str_eq(detail, NO_HOST))
         flags = 0;
-    struct stream_info si = {
-        .conn = &hc->down->info,
-        .protocol = hc->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11,
-        .start_wall_us = loop_wall_us(l),
-        .start_us = loop_now_us(l),
-        .end_us = loop_now_us(l),
-        .response_code = status,
-        .code_details = detail,
-        .flags = flags,
-        .downstream_remote = hc->down->info.remote,
-    };
+    struct stream_info si = conn_stream_info(hc);
+    si.response_code = said;
+    si.code_details = detail;
+    si.flags = flags;
     for (size_t i = 0; i < cfg->num_logs; i++)
         access_log_write(cfg->logs[i], &si);
 }
@@ -125,6 +158,7 @@ static const struct http_server_events events = {
     .new_stream = new_stream,
     .arena_for = arena_for,
     .arena_unused = arena_unused,
+    .error_reply = error_reply,
     .on_malformed = on_malformed,
     .on_too_many_resets = on_too_many_resets,
     .on_closed = on_closed,

@@ -116,6 +116,7 @@ struct hcm_config {
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;
     struct str via;
+    struct local_reply *local_reply; /* NULL: none configured */
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
 };
 
@@ -133,6 +134,7 @@ struct hcm_conn {
     struct timer age;
     uint64_t num_streams;
     uint64_t counted_rx, counted_tx;
+    unsigned error_status; /* of the last response of the codec's own */
     bool closed;
 };
 

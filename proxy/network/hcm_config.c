@@ -7,6 +7,7 @@
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "proxy/http/h2_stats.h"
+#include "proxy/http/local_reply.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router_config.h"
 #include "xds/source.h"
@@ -189,6 +190,16 @@ static void compile_logs(struct hcm_config *c, const struct compile_env *env, co
     }
 }
 
+static void compile_local_reply(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
+                                struct errors *e)
+{
+    if (!m->local_reply_config)
+        return;
+    size_t mark = errors_push(e, "local_reply_config");
+    c->local_reply = local_reply_compile(c->arena, m->local_reply_config, env->pb, e);
+    errors_pop(e, mark);
+}
+
 static void compile_filters(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
                             struct errors *e)
 {
@@ -272,6 +283,7 @@ void hcm_config_free(void *config)
     http_filter_list_free(&c->filters);
     for (size_t i = 0; i < c->num_upgrades; i++)
         http_filter_list_free(&c->upgrades[i].filters);
+    local_reply_cleanup(c->local_reply);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     regex_list_free(&c->regexes);
@@ -301,6 +313,7 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     compile_identity(c, m, e);
     compile_internal(c, m, e);
     compile_logs(c, env, m, e);
+    compile_local_reply(c, env, m, e);
     compile_filters(c, env, m, e);
     compile_routes(c, env, m, e);
     if (e->num_errors > before) {

@@ -3,7 +3,8 @@
 /* --- header changes --- */
 
 /* Every value is made of the message as it was; what replaces goes before what adds. */
-static void apply(const struct headers_mutation *m, struct headers *h, const struct stream_info *si)
+void headers_mutation_apply(const struct headers_mutation *m, struct headers *h,
+                            const struct stream_info *si)
 {
     if (!m)
         return;
@@ -41,10 +42,10 @@ static void apply_levels(const struct route_table *t, const struct headers_mutat
                          const struct headers_mutation *table, struct headers *h,
                          const struct stream_info *si)
 {
-    apply(cluster, h, si);
-    apply(t->most_specific_wins ? table : route, h, si);
-    apply(vhost, h, si);
-    apply(t->most_specific_wins ? route : table, h, si);
+    headers_mutation_apply(cluster, h, si);
+    headers_mutation_apply(t->most_specific_wins ? table : route, h, si);
+    headers_mutation_apply(vhost, h, si);
+    headers_mutation_apply(t->most_specific_wins ? route : table, h, si);
 }
 
 /* --- paths --- */

@@ -3,24 +3,9 @@
 
 #include "base/map.h"
 #include "proxy/http/http_filter.h"
+#include "proxy/router/headers_mutation.h"
 #include "proxy/router/matchers.h"
 #include "proxy/router/route.h"
-
-enum add_action { ADD_APPEND, ADD_IF_ABSENT, ADD_OVERWRITE, ADD_OVERWRITE_IF_EXISTS };
-
-struct header_add {
-    struct str name; /* lower case */
-    struct format *value;
-    enum add_action action;
-    bool keep_empty;
-};
-
-struct headers_mutation {
-    struct header_add *add;
-    size_t num_add;
-    struct str *remove; /* lower case */
-    size_t num_remove;
-};
 
 enum path_match { PATH_PREFIX, PATH_EXACT, PATH_REGEX, PATH_SEPARATED_PREFIX };
 
@@ -88,13 +73,6 @@ struct vhost_index {
     struct vhost *any; /* "*" */
     struct regex_list regexes;
 };
-
-/* headers_mutation_compile compiles the add and remove lists of one level (HeaderValueOption
- * messages). `adds` and `removes` name the fields for errors. NULL when both are empty. */
-struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *add, size_t num_add,
-                                                  char *const *remove, size_t num_remove,
-                                                  const char *adds, const char *removes,
-                                                  struct errors *e);
 
 /* route_entry_compile compiles one Route message into `r`. */
 void route_entry_compile(struct route_entry *r, struct regex_list *l, struct arena *a,
