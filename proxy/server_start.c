@@ -307,6 +307,19 @@ static void on_routes_change(void *arg)
     listeners_recheck(s->listeners);
 }
 
+/* Who we are, for configuration that says it to others. */
+static void read_node(struct server *s)
+{
+    struct errors e;
+    errors_init(&e);
+    const Envoy__Config__Core__V3__Node *node = PB_UNPACK(
+        Envoy__Config__Core__V3__Node, envoy__config__core__v3__node, s->bootstrap->node,
+        &s->bootstrap->arena, &e, NULL);
+    s->env->node_id = node ? str_of(node->id) : STR("");
+    s->env->node_cluster = node ? str_of(node->cluster) : STR("");
+    errors_cleanup(&e);
+}
+
 static void make_owners(struct server *s, bool validate)
 {
     struct pb_opts *dynamic = NEW(struct pb_opts);
@@ -344,6 +357,7 @@ static void make_owners(struct server *s, bool validate)
         .validate = validate,
         .pb = dynamic,
     };
+    read_node(s);
     s->listeners = listeners_new(s, s->env);
 }
 

@@ -49,6 +49,7 @@ struct stream {
     bool response_end;
     bool is_head; /* HEAD: the response has no body */
     bool down_above;
+    bool force_trace; /* x-envoy-force-trace, from inside */
 };
 
 /* stream_new_from is the codec's new_stream event (struct http_server_events). */

@@ -101,6 +101,8 @@ struct hcm_config {
     enum forward_cert forward_cert;
     bool cert_subject, cert_cert, cert_chain, cert_dns, cert_uri;
     bool use_remote_address;
+    struct ip_detection *ip_detection;     /* NULL: X-Forwarded-For and the fields below */
+    struct early_mutation *early_mutation; /* NULL: none */
     bool skip_xff_append;
     uint32_t xff_hops;
     struct cidr *internal; /* internal_address_config: who is one of us; by default nobody */
@@ -115,6 +117,9 @@ struct hcm_config {
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;
+    struct str scheme;                        /* instead of what is said; empty: none */
+    bool scheme_match_upstream;               /* of the upstream's connection, when it is known */
+    struct str service_cluster, service_node; /* add_user_agent; empty: not */
     struct str via;
     struct local_reply *local_reply; /* NULL: none configured */
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;

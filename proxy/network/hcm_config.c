@@ -6,8 +6,10 @@
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "proxy/http/early_mutation.h"
 #include "proxy/http/h2_stats.h"
 #include "proxy/http/local_reply.h"
+#include "proxy/network/hcm_options.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router_config.h"
 #include "xds/source.h"
@@ -110,6 +112,7 @@ static void compile_client_cert(struct hcm_config *c, const Hcm *m)
         return;
     c->cert_subject = wkt_bool(m->set_current_client_cert_details->subject, false);
     c->cert_cert = m->set_current_client_cert_details->cert;
+    c->cert_chain = m->set_current_client_cert_details->chain;
     c->cert_dns = m->set_current_client_cert_details->dns;
     c->cert_uri = m->set_current_client_cert_details->uri;
 }
@@ -284,6 +287,7 @@ void hcm_config_free(void *config)
     for (size_t i = 0; i < c->num_upgrades; i++)
         http_filter_list_free(&c->upgrades[i].filters);
     local_reply_cleanup(c->local_reply);
+    early_mutation_cleanup(c->early_mutation);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     regex_list_free(&c->regexes);
@@ -312,6 +316,7 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     compile_path(c, m);
     compile_identity(c, m, e);
     compile_internal(c, m, e);
+    hcm_options_compile(c, env, m, e);
     compile_logs(c, env, m, e);
     compile_local_reply(c, env, m, e);
     compile_filters(c, env, m, e);

@@ -206,6 +206,8 @@ static void describe(struct upstream_request *u)
     si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
     si->upstream_first_tx_us = now_us(u);
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
+    if (s->hc->config->scheme_match_upstream)
+        s->request->scheme = si->upstream_tls ? STR("https") : STR("http");
 }
 
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, struct str detail)

@@ -211,7 +211,7 @@ static const struct {
     bool tls;
 } protos[] = {
     {"", NULL, "http", "http", false},         {"", NULL, "https", "https", true},
-    {"", "https", "https", "https", false},    {"", "HTTPS", "HTTPS", "HTTPS", false},
+    {"", "https", "https", "https", false},    {"", "HTTPS", "HTTPS", "https", false},
     {"", "ftp", "ftp", "http", false},         {"", "", "http", "http", false},
     {REMOTE, "https", "http", "http", false},  {REMOTE, "http", "https", "https", true},
     {HOPS1, "https", "https", "https", false}, {HOPS1, NULL, "http", "http", false},

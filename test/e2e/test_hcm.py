@@ -1,0 +1,257 @@
+"""What the connection manager makes of a request before it is routed, and of the response: who asks,
+what is believed of it, and what others are told."""
+
+import re
+
+import pytest
+
+from controlplane import mesh
+from harness.http1 import Client
+from harness.proxy import cluster, http_listener, static
+
+EXTENSION = "type.googleapis.com/envoy.extensions.http."
+INTERNAL = {"internal_address_config": {"cidr_ranges": [
+    {"address_prefix": "127.0.0.0", "prefix_len": 8},
+    {"address_prefix": "10.0.0.0", "prefix_len": 8}]}}
+EDGE = {"use_remote_address": True}
+LOG = {"remote": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "details": "%RESPONSE_CODE_DETAILS%",
+       "scheme": "%REQ(:SCHEME)%", "flags": "%RESPONSE_FLAGS%", "code": "%RESPONSE_CODE%"}
+
+
+def xff(**more):
+    return {"original_ip_detection_extensions": [{"name": "xff", "typed_config": {
+        "@type": EXTENSION + "original_ip_detection.xff.v3.XffConfig", **more}}]}
+
+
+def trusting(*addresses):
+    return {"xff_trusted_cidrs": {"cidrs": [{"address_prefix": a, "prefix_len": 8}
+                                            for a in addresses]}}
+
+
+def by_header(**more):
+    return {"original_ip_detection_extensions": [{"name": "header", "typed_config": {
+        "@type": EXTENSION + "original_ip_detection.custom_header.v3.CustomHeaderConfig",
+        "header_name": "X-Real-Ip", **more}}]}
+
+
+def early(*mutations):
+    return {"early_header_mutation_extensions": [{"name": "early", "typed_config": {
+        "@type": EXTENSION + "early_header_mutation.header_mutation.v3.HeaderMutation",
+        "mutations": list(mutations)}}]}
+
+
+@pytest.fixture
+def asking(start, serve):
+    """asking(hcm) gives ask(fields, target) -> (response, request upstream or None, log entry)."""
+    def starter(hcm=None, routes=None):
+        upstream = serve()
+        hcm = {"access_log": mesh.access_log("access.log", LOG), **(hcm or {})}
+        proxy = start(static([http_listener(routes or [mesh.route("up")], hcm=hcm)],
+                             [cluster("up", upstream)]))
+        asked = [0]
+
+        def ask(fields=(), target="/"):
+            before = len(upstream.requests)
+            lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+            with Client(proxy.port()) as client:
+                client.send(f"GET {target} HTTP/1.1\r\nHost: h.example\r\n{lines}\r\n".encode())
+                answer = client.response()
+            asked[0] += 1
+            entry = proxy.wait_log(asked[0])[-1]
+            return answer, (upstream.requests[-1] if len(upstream.requests) > before else None), \
+                entry
+        ask.proxy = proxy
+        return ask
+    return starter
+
+
+XFF = [None, "1.2.3.4", "10.0.0.1", "1.2.3.4, 10.0.0.1", "5.5.5.5,1.2.3.4 ,10.0.0.1,10.0.0.2",
+       "bogus,10.0.0.1", "bogus", "1.2.3.4:80", "10.0.0.9,10.0.0.1"]
+HERE = "127.0.0.1"
+# configuration, the client's address for each of XFF, which of them are internal, does the field grow
+DETECTION = [
+    ({}, [HERE, "1.2.3.4", "10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.1", HERE, HERE, "10.0.0.1"],
+     {2}, False),
+    (xff(), [HERE, "1.2.3.4", "10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.1", HERE, HERE,
+             "10.0.0.1"], {2}, False),
+    (xff(xff_num_trusted_hops=1),
+     [HERE, HERE, HERE, "1.2.3.4", "10.0.0.1", HERE, HERE, HERE, "10.0.0.9"], set(), False),
+    (xff(skip_xff_append=False), [HERE, "1.2.3.4", "10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.1",
+                                  HERE, HERE, "10.0.0.1"], {2}, True),
+    (xff(**trusting("10.0.0.0")), [HERE] * 9, set(), True),  # our peer is not to be trusted
+    (xff(**trusting("10.0.0.0", "127.0.0.0")),
+     [HERE, "1.2.3.4", "10.0.0.1", "1.2.3.4", "1.2.3.4", HERE, HERE, HERE, "10.0.0.9"], {2}, False),
+    (xff(**trusting("10.0.0.0", "127.0.0.0"), skip_xff_append=False),
+     [HERE, "1.2.3.4", "10.0.0.1", "1.2.3.4", "1.2.3.4", HERE, HERE, HERE, "10.0.0.9"], {2}, True),
+    (EDGE, [HERE] * 9, {0}, True),
+    ({**EDGE, "skip_xff_append": True}, [HERE] * 9, {0}, False),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DETECTION)))
+def test_who_asks_by_x_forwarded_for(asking, case):
+    config, clients, internal, grows = DETECTION[case]
+    ask = asking({**INTERNAL, **config})
+    for i, field in enumerate(XFF):
+        fields = [("x-forwarded-for", field)] if field else []
+        _, seen, entry = ask([*fields, ("x-envoy-internal", "true")])
+        assert entry["remote"] == clients[i], field
+        assert seen.get("x-envoy-internal") == ("true" if i in internal else None), field
+        got = seen.get("x-forwarded-for")
+        if grows:
+            assert got.startswith(field + "," if field else "") and got != field
+        else:
+            assert got == field
+
+
+REAL = [None, "1.2.3.4", "10.0.0.1", "bogus", "1.2.3.4, 5.6.7.8", "::1"]
+
+
+@pytest.mark.parametrize("reject", [None, 401, 200])
+@pytest.mark.parametrize("trusted", [False, True])
+def test_who_asks_by_a_field_of_its_own(asking, trusted, reject):
+    ask = asking({**INTERNAL, **by_header(
+        allow_extension_to_set_address_as_trusted=trusted,
+        **({"reject_with_status": {"code": reject}} if reject else {}))})
+    for real in REAL:
+        good = real in ("1.2.3.4", "10.0.0.1", "::1")
+        answer, seen, entry = ask([("x-real-ip", real)] if real else [])
+        assert entry["remote"] == (real if good else HERE)
+        if reject and not good:
+            assert answer.status == (401 if reject == 401 else 403) and seen is None
+            assert entry["details"] == "rejecting_because_detection_failed"
+            continue
+        assert answer.status == 200 and not seen.get("x-forwarded-for")
+        internal = trusted and real == "10.0.0.1"
+        assert seen.get("x-envoy-internal") == ("true" if internal else None)
+
+
+# x-envoy-* that nobody outside may set (CVE-2023-27487, CVE-2024-45806), and those dropped at the edge
+INNER = ["x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries", "x-envoy-ip-tags",
+         "x-envoy-upstream-rq-timeout-ms", "x-envoy-upstream-rq-per-try-timeout-ms",
+         "x-envoy-hedge-on-per-try-timeout", "x-envoy-force-trace", "x-envoy-upstream-alt-stat-name",
+         "x-envoy-upstream-rq-timeout-alt-response", "x-envoy-upstream-stream-duration-ms",
+         "x-envoy-retriable-status-codes", "x-envoy-retriable-header-names", "x-envoy-original-url"]
+OUTER = ["x-envoy-decorator-operation", "x-envoy-downstream-service-cluster",
+         "x-envoy-downstream-service-node", "x-envoy-original-path", "x-envoy-original-host"]
+
+
+@pytest.mark.parametrize("where", ["edge", "not edge"])
+def test_cve_2024_45806_and_2023_27487_nobody_is_internal_by_default(asking, where):
+    """A private address, the loopback interface, or a claim to be one of us make nobody one of us."""
+    ask = asking(EDGE if where == "edge" else {})
+    for claimed in (None, "10.0.0.1", "127.0.0.1", "192.168.1.1"):
+        fields = [(n, "1") for n in INNER + OUTER] + [("x-envoy-internal", "true")]
+        _, seen, _ = ask(fields + ([("x-forwarded-for", claimed)] if claimed else []))
+        names = {n for n, _ in seen.headers}
+        assert not names & set(INNER + ["x-envoy-internal"])
+        assert names & set(OUTER) == (set() if where == "edge" else set(OUTER))
+        external = seen.get("x-envoy-external-address")
+        assert external == (HERE if where == "edge" else None)
+
+
+def test_who_is_internal_keeps_its_fields(asking):
+    ask = asking({**EDGE, **INTERNAL})
+    _, seen, _ = ask([(n, "1") for n in OUTER] + [("x-envoy-ip-tags", "1"),
+                                                  ("x-envoy-original-url", "1")])
+    assert seen.get("x-envoy-internal") == "true" and not seen.get("x-envoy-external-address")
+    assert {n for n, _ in seen.headers} >= set(OUTER) | {"x-envoy-ip-tags", "x-envoy-original-url"}
+
+
+SCHEMES = [  # configuration, x-forwarded-proto, target; x-forwarded-proto upstream, :scheme
+    ({}, None, "/", "http", "http"),
+    ({}, "https", "/", "https", "https"),
+    ({}, "HTTPS", "/", "HTTPS", "https"),
+    ({}, "ftp", "/", "ftp", "http"),
+    ({}, "https, http", "/", "https, http", "http"),
+    ({}, None, "HTTPS://h.example/", "http", "https"),
+    (EDGE, "https", "/", "http", "http"),
+    ({**EDGE, "xff_num_trusted_hops": 1}, "https", "/", "https", "https"),
+    ({"scheme_header_transformation": {"scheme_to_overwrite": "https"}}, "http", "/", "https",
+     "https"),
+    ({"scheme_header_transformation": {"scheme_to_overwrite": "http"}}, "https",
+     "https://h.example/", "http", "http"),
+    ({"scheme_header_transformation": {"match_upstream": True}}, "https", "/", "https", "http"),
+    ({"scheme_header_transformation": {"match_upstream": True, "scheme_to_overwrite": "https"}},
+     None, "/", "https", "https"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(SCHEMES)))
+def test_scheme(asking, case):
+    config, said, target, proto, scheme = SCHEMES[case]
+    _, seen, entry = asking(config)([("x-forwarded-proto", said)] if said else [], target)
+    assert (seen.get("x-forwarded-proto"), entry["scheme"]) == (proto, scheme)
+
+
+def test_https_target_over_plaintext_is_refused_at_the_edge(asking):
+    ask = asking(EDGE)
+    answer, seen, entry = ask(target="https://h.example/")
+    assert answer.status == 403 and answer.body == b"Forbidden" and seen is None
+    assert answer.get("connection") == "close"
+    assert (entry["details"], entry["flags"]) == ("http1.https_url_on_plaintext_connection", "DPE")
+
+
+def test_add_user_agent(asking):
+    ask = asking({"add_user_agent": True})
+    _, seen, _ = ask([("x-envoy-downstream-service-cluster", "liar")])
+    assert seen.get("x-envoy-downstream-service-cluster") == "test"
+    assert seen.get("x-envoy-downstream-service-node") == "test-node"
+    assert seen.get("user-agent") == "test"
+    assert ask([("user-agent", "own")])[1].get("user-agent") == "own"
+
+
+def test_early_mutations_one_after_another(asking):
+    ask = asking({**early(
+        {"remove": "x-a"},
+        {"append": {"header": {"key": "x-b", "value": "%REQ(x-a)% %PROTOCOL%"}}},
+        {"append": {"header": {"key": "x-c", "value": "1"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+        {"append": {"header": {"key": "x-d", "value": ""}}},
+        {"remove_on_match": {"key_matcher": {"prefix": "x-drop-"}}},
+        {"append": {"header": {"key": "x-forwarded-for", "value": "9.9.9.9"}}})})
+    _, seen, entry = ask([("x-a", "1"), ("x-a", "2"), ("x-c", "0"), ("x-drop-1", "1"),
+                          ("x-drop-2", "2")])
+    assert seen.get("x-b") == "HTTP/1.1" and seen.get("x-c") == "1"
+    assert not {n for n, _ in seen.headers} & {"x-a", "x-d", "x-drop-1", "x-drop-2"}
+    assert entry["remote"] == "9.9.9.9"  # it comes before anything looks
+
+
+UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+
+
+@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize("preserve", [False, True])
+def test_request_id(asking, edge, preserve):
+    uuid = {"@type": "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"}
+    ask = asking({"use_remote_address": edge, "preserve_external_request_id": preserve,
+                  "always_set_request_id_in_response": True,
+                  "request_id_extension": {"typed_config": uuid}})
+    answer, seen, _ = ask()
+    assert UUID.match(seen.get("x-request-id"))
+    assert answer.get("x-request-id") == seen.get("x-request-id")
+    answer, seen, _ = ask([("x-request-id", "mine")])
+    kept = preserve or not edge
+    assert (seen.get("x-request-id") == "mine") == kept
+    assert answer.get("x-request-id") == seen.get("x-request-id")
+
+
+def test_force_trace_from_inside_tells_the_request_id(asking):
+    ask = asking({**EDGE, **INTERNAL})
+    answer, seen, _ = ask([("x-envoy-force-trace", "1")])
+    assert answer.get("x-request-id") == seen.get("x-request-id") != None
+    assert not ask()[0].get("x-request-id")
+    ask = asking(EDGE)
+    assert not ask([("x-envoy-force-trace", "1")])[0].get("x-request-id")
+
+
+@pytest.mark.parametrize("config", [
+    {**EDGE, **xff()}, {"xff_num_trusted_hops": 1, **xff()},
+    xff(xff_num_trusted_hops=1, **trusting("10.0.0.0")),
+    early({"append": {"header": {"key": ":path", "value": "/x"}}}),
+    early({"append": {"header": {"key": "host", "value": "x"}}}),
+    early({"append": {"header": {"key": "x", "value": "%NOPE%"}}})])
+def test_configurations_that_contradict_themselves_are_refused(start, serve, config):
+    listener = http_listener([mesh.route("up")], hcm=config)
+    with pytest.raises(AssertionError, match="ended with 1"):
+        start(static([listener], [cluster("up", serve())]))
