@@ -310,7 +310,7 @@ static bool fix_path(struct stream *s)
     if (cfg->merge_slashes)
         path_merge_slashes(s->arena, path);
     if (redirect) {
-        stream_redirect(s, 307, *path, STR("path_normalization_redirect"));
+        stream_redirect(s, 307, *path, STR("path_normalization_failed"));
         return false;
     }
     return true;

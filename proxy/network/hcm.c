@@ -11,7 +11,12 @@
 
 enum { HCM_MAGIC = 0x48434d43 };
 
-#define NO_HOST STR("missing_host_header")
+/* What Envoy finds later than the rest that is wrong with a head: it answers with less. */
+static bool found_late(struct str detail)
+{
+    return str_eq(detail, STR("missing_host_header")) ||
+           str_eq(detail, STR("path_normalization_failed"));
+}
 
 void hcm_count(const struct hcm_conn *hc, uint32_t stat)
 {
@@ -61,10 +66,9 @@ static struct headers *error_reply(void *user, struct arena *a, unsigned status,
     headers_init(h, a);
     h->status = (uint16_t)status;
     bool grpc = si->request && headers_is_grpc(si->request);
-    bool silent = str_eq(detail, NO_HOST); /* as Envoy, which finds it later than the rest */
     si->code_details = detail;
-    *out_body = local_reply_finish(hc->config->local_reply, h, silent ? STR("") : h1_reason(status),
-                                   grpc, si);
+    *out_body = local_reply_finish(hc->config->local_reply, h,
+                                   found_late(detail) ? STR("") : h1_reason(status), grpc, si);
     si->response = NULL; /* a goes first */
     hc->error_status = h->status;
     mutate_own_response(hc->config, hc->down->worker, h);
@@ -93,7 +97,7 @@ static void on_malformed(void *user, unsigned status, struct str detail)
     uint64_t flags = FLAG(DOWNSTREAM_PROTOCOL_ERROR);
     if (status == 0 && !hc->http2) /* it left in the middle of a head */
         flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
-    else if (status == 408 || str_eq(detail, NO_HOST))
+    else if (status == 408 || found_late(detail))
         flags = 0;
     struct stream_info si = conn_stream_info(hc);
     si.response_code = said;

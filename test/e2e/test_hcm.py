@@ -2,12 +2,15 @@
 what is believed of it, and what others are told."""
 
 import re
+import urllib.parse
 
+from cryptography.hazmat.primitives import hashes, serialization
 import pytest
 
 from controlplane import mesh
 from harness.http1 import Client
 from harness.proxy import cluster, http_listener, static
+from harness.tls import connect, context as tls_context
 
 EXTENSION = "type.googleapis.com/envoy.extensions.http."
 INTERNAL = {"internal_address_config": {"cidr_ranges": [
@@ -255,3 +258,133 @@ def test_configurations_that_contradict_themselves_are_refused(start, serve, con
     listener = http_listener([mesh.route("up")], hcm=config)
     with pytest.raises(AssertionError, match="ended with 1"):
         start(static([listener], [cluster("up", serve())]))
+
+
+# --- paths ----------------------------------------------------------------------------------------
+# What the upstream sees and, as a route is chosen by the same text, what rules see (CVE-2026-73553).
+NORMAL = {
+    "cve_2026_73551": {"/a/..;/b": "/b", "/a/.;x/b": "/a/b", "/..;x/a": "/a"},
+    "cve_2026_73511": {"/a;x=1/../b": "/b", "/a/b;p/../c": "/a/c", "/a/;/b": "/a/;/b",
+                       "/a/..%3bx/b": "/a/..%3bx/b"},
+    "dots": {"/a/%2e%2e/b": "/b", "/%2E%2e/a": "/a", "/a/../../../b": "/b", "/./a/.": "/a/",
+             "/a\\..\\b": "/b", "/a/b/../?q=../x": "/a/?q=../x"},
+    "double encoding": {"/a/%252e%252e/b": "/a/%252e%252e/b", "/a/%252fb": "/a/%252fb"},
+    "overlong utf-8": {"/a/%c0%ae%c0%ae/b": "/a/%c0%ae%c0%ae/b"},
+    "no escapes": {"/%zz/a": "/%zz/a", "/a%2": "/a%2", "/a%23b": "/a%23b"},
+    "cve_2021_32779": {"/a#b": None, "/a?x#y": None},
+    "nul": {"/a%00b": None},
+}
+
+
+@pytest.mark.parametrize("what", NORMAL)
+def test_normal_paths(asking, what):
+    ask = asking({"normalize_path": True})
+    for target, wanted in NORMAL[what].items():
+        answer, seen, entry = ask(target=target)
+        if wanted is None:
+            assert answer.status == 400 and answer.body == b"" and seen is None, target
+            assert (entry["details"], entry["flags"]) == ("path_normalization_failed", "-")
+        else:
+            assert answer.status == 200 and seen.target == wanted, target
+
+
+def test_cve_2026_73553_rules_and_upstream_see_one_path(asking):
+    ask = asking({"normalize_path": True, "merge_slashes": True,
+                  "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD"},
+                 [{"match": {"prefix": "/private"}, "direct_response": {"status": 403}},
+                  mesh.route("up")])
+    for target in ("/private", "/a/../private", "/a/..;/private", "/%2e%2e/private", "//private",
+                   "/a/%2e%2e%2fprivate", "/.;x/private", "/a/b/..%5c..%5cprivate",
+                   "/.//private", "/%70rivate"):
+        assert ask(target=target)[0].status == 403, target
+
+
+ESCAPED = {"KEEP_UNCHANGED": [(200, "/a%2fb"), (200, "/a%5Cb"), (200, "/a/..%2fb")],
+           "REJECT_REQUEST": [(400, None)] * 3,
+           "UNESCAPE_AND_REDIRECT": [(307, "/a/b"), (307, "/a/b"), (307, "/b")],
+           "UNESCAPE_AND_FORWARD": [(200, "/a/b"), (200, "/a/b"), (200, "/b")]}
+
+
+@pytest.mark.parametrize("action", ESCAPED)
+def test_escaped_slashes(asking, action):
+    ask = asking({"normalize_path": True, "path_with_escaped_slashes_action": action})
+    for target, (status, path) in zip(("/a%2fb", "/a%5Cb", "/a/..%2fb"), ESCAPED[action]):
+        answer, seen, entry = ask(target=target)
+        assert answer.status == status
+        assert (answer.get("location") if status == 307 else seen and seen.target) == path
+        if status != 200:
+            assert entry["details"] == "path_normalization_failed"
+    assert ask(target="/a?b=%2f")[1].target == "/a?b=%2f"
+
+
+# --- x-forwarded-client-cert ----------------------------------------------------------------------
+def inline(data):
+    return {"inline_string": data.decode()}
+
+
+@pytest.fixture
+def certified(start, serve, authority):
+    """certified(hcm) gives ask(fields, with_certificate) -> request upstream, over TLS; and the
+    identity that is shown."""
+    client = authority.issue("spiffe://td/client", dns=["a.example", "b.example"])
+    server = authority.issue("spiffe://td/server")
+    client.chain_pem += authority.roots_pem  # the chain has two
+
+    def starter(hcm):
+        upstream = serve()
+        tls = {"name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+                     "DownstreamTlsContext",
+            "common_tls_context": {
+                "tls_certificates": [{"certificate_chain": inline(server.chain_pem),
+                                      "private_key": inline(server.key_pem)}],
+                "validation_context": {"trusted_ca": inline(authority.roots_pem)}}}}
+        listener = http_listener([mesh.route("up")], hcm=hcm)
+        listener["filter_chains"][0]["transport_socket"] = tls
+        proxy = start(static([listener], [cluster("up", upstream)]))
+
+        def ask(fields=(), certificate=True):
+            context = tls_context(authority, client if certificate else None)
+            with connect(proxy.port(), context) as connection:
+                assert connection.ask(headers=fields).status == 200
+            return upstream.requests[-1].get("x-forwarded-client-cert")
+        ask.client = client
+        return ask
+    return starter
+
+
+BEFORE = "By=spiffe://x;Hash=00;Subject=\"liar\""
+MODES = {  # what becomes of BEFORE: with a certificate, and without one
+    "SANITIZE": (None, None), "FORWARD_ONLY": (BEFORE, None),
+    "APPEND_FORWARD": (BEFORE + ",OWN", None), "SANITIZE_SET": ("OWN", None),
+    "ALWAYS_FORWARD_ONLY": (BEFORE, BEFORE)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_xfcc_modes(certified, mode):
+    ask = certified({"forward_client_cert_details": mode,
+                     "set_current_client_cert_details": {"uri": True}})
+    fingerprint = ask.client.certificate.fingerprint(hashes.SHA256()).hex()
+    own = f"By=spiffe://td/server;Hash={fingerprint};URI=spiffe://td/client"
+    with_one, without = MODES[mode]
+    fields = {"x-forwarded-client-cert": BEFORE}
+    assert ask(fields) == (with_one.replace("OWN", own) if with_one else None)
+    assert ask(fields, certificate=False) == without
+    fresh = {"APPEND_FORWARD": own, "SANITIZE_SET": own}
+    assert ask() == fresh.get(mode)
+
+
+def url_encoded(pem):
+    return urllib.parse.quote(pem.decode(), safe="-")
+
+
+def test_xfcc_details(certified):
+    ask = certified({"forward_client_cert_details": "SANITIZE_SET",
+                     "set_current_client_cert_details": {
+                         "subject": True, "cert": True, "chain": True, "dns": True, "uri": True}})
+    leaf = ask.client.certificate
+    pem = leaf.public_bytes(serialization.Encoding.PEM)
+    assert ask() == (
+        f"By=spiffe://td/server;Hash={leaf.fingerprint(hashes.SHA256()).hex()}"
+        f";Cert=\"{url_encoded(pem)}\";Chain=\"{url_encoded(ask.client.chain_pem)}\";Subject=\"\""
+        ";URI=spiffe://td/client;DNS=a.example;DNS=b.example")
