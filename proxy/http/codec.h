@@ -89,10 +89,11 @@ struct http_limits {
     const struct string_match *ignore_upgrade; /* ignore_http_11_upgrade */
     size_t num_ignore_upgrade;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
+    uint64_t drain_ms; /* HTTP/1: from the idle timeout to the end; HTTP/2: between the two GOAWAYs at
+                          most; 5 s */
     /* HTTP/2 only */
     const struct http2_options *h2;
     struct stats_scope *h2_stats; /* "http2."; NULL: not counted */
-    uint64_t drain_ms;            /* between the two GOAWAYs at most; 5 s */
     uint64_t flush_ms;            /* how long a whole response may wait for window; 0: for ever */
 };
 
@@ -117,6 +118,9 @@ struct http_server_events {
     void (*on_malformed)(void *user, unsigned status, struct str detail);
     /* Too many streams ended before their response; the connection ends. NULL: not told. */
     void (*on_too_many_resets)(void *user);
+    /* No request came within the idle timeout: the connection ends after drain_ms, in which one may
+     * still come. May be NULL. */
+    void (*on_idle)(void *user);
     /* The connection is over; the user frees everything, the codec with http_server_free included.
      */
     void (*on_closed)(void *user);

@@ -155,7 +155,13 @@ static void refuse(struct h1_server *s, const struct h1_error *err)
 static void on_timer(void *arg)
 {
     struct h1_server *s = OBJ_CAST(arg, struct h1_server, H1_SERVER_MAGIC);
-    if (s->state == SERVER_IDLE) {
+    bool first = s->state == SERVER_IDLE && !s->draining && s->events->on_idle;
+    if (first)
+        s->events->on_idle(s->user);
+    if (first && s->num_requests && s->limits->drain_ms) {
+        s->draining = true;
+        timer_arm(&s->timer, s->limits->drain_ms);
+    } else if (s->state == SERVER_IDLE) {
         begin_close(s, CONN_CLOSE_FLUSH);
     } else if (s->state == SERVER_HEAD) {
         struct h1_error late = {408, STR("request_header_timeout")};

@@ -39,6 +39,7 @@ struct stream {
     struct http_chain chain;
     struct router router;
     struct timer idle, deadline, max_duration;
+    struct timer log_interval; /* only where the configuration has one */
     struct task free_task;
     bool tunnel;           /* the request asks for an upgrade or is CONNECT */
     bool tunnel_open;      /* granted */

@@ -67,8 +67,7 @@ static void refuse(struct downstream *d, uint64_t flags, struct str details)
         .termination_details = details,
         .downstream_remote = d->info.remote,
     };
-    for (size_t i = 0; i < d->listener->num_logs; i++)
-        access_log_write(d->listener->logs[i], &si);
+    access_logs_write(d->listener->logs, d->listener->num_logs, &si, LOG_TYPE_NOT_SET);
     downstream_done(d);
 }
 

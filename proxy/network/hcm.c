@@ -71,6 +71,7 @@ static struct headers *error_reply(void *user, struct arena *a, unsigned status,
                                    found_late(detail) ? STR("") : h1_reason(status), grpc, si);
     si->response = NULL; /* a goes first */
     hc->error_status = h->status;
+    hc->error_bytes = out_body->len;
     mutate_own_response(hc->config, hc->down->worker, h);
     return h;
 }
@@ -101,10 +102,10 @@ static void on_malformed(void *user, unsigned status, struct str detail)
         flags = 0;
     struct stream_info si = conn_stream_info(hc);
     si.response_code = said;
+    si.bytes_sent = status ? hc->error_bytes : 0;
     si.code_details = detail;
     si.flags = flags;
-    for (size_t i = 0; i < cfg->num_logs; i++)
-        access_log_write(cfg->logs[i], &si);
+    access_logs_write(cfg->logs, cfg->num_logs, &si, LOG_TYPE_DOWNSTREAM_END);
 }
 
 static void count_bytes(struct hcm_conn *hc)
@@ -158,6 +159,13 @@ static void on_too_many_resets(void *user)
     hcm_count(OBJ_CAST(user, struct hcm_conn, HCM_MAGIC), HCM_RQ_TOO_MANY_RESETS);
 }
 
+static void on_idle(void *user)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    hcm_count(hc, HCM_CX_IDLE_TIMEOUT);
+    hc->ending = true;
+}
+
 static const struct http_server_events events = {
     .new_stream = new_stream,
     .arena_for = arena_for,
@@ -165,17 +173,31 @@ static const struct http_server_events events = {
     .error_reply = error_reply,
     .on_malformed = on_malformed,
     .on_too_many_resets = on_too_many_resets,
+    .on_idle = on_idle,
     .on_closed = on_closed,
 };
 
 static void on_age(void *arg)
 {
     struct hcm_conn *hc = OBJ_CAST(arg, struct hcm_conn, HCM_MAGIC);
-    hc->down->draining = true; /* the next response says so */
-    if (hc->codec)
+    bool over = hc->ending || !hc->num_streams || !hc->config->drain_ms;
+    if (!hc->ending)
+        hcm_count(hc, HCM_CX_MAX_DURATION);
+    if (!hc->codec) {
+        conn_close(&hc->down->conn, CONN_CLOSE_NOW, 0);
+        return;
+    }
+    if (hc->http2) { /* which has its own way to take requests for a while */
+        hc->codec->ops->drain(hc->codec);
+        return;
+    }
+    hc->ending = true; /* the next response says so */
+    if (hc->config->http1_safe_duration && hc->num_streams)
+        hcm_count(hc, HCM_CX_SOFT_DRAIN);
+    else if (over)
         hc->codec->ops->drain(hc->codec);
     else
-        conn_close(&hc->down->conn, CONN_CLOSE_NOW, 0);
+        timer_arm(&hc->age, hc->config->drain_ms);
 }
 
 /* --- which protocol --- */

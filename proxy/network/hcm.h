@@ -29,6 +29,9 @@
     X(HCM_CX_UPGRADES_TOTAL, "downstream_cx_upgrades_total", COUNTER)                              \
     X(HCM_CX_UPGRADES_ACTIVE, "downstream_cx_upgrades_active", GAUGE)                              \
     X(HCM_CX_DRAIN_CLOSE, "downstream_cx_drain_close", COUNTER)                                    \
+    X(HCM_CX_MAX_DURATION, "downstream_cx_max_duration_reached", COUNTER)                          \
+    X(HCM_CX_SOFT_DRAIN, "downstream_cx_http1_soft_drain", COUNTER)                                \
+    X(HCM_CX_IDLE_TIMEOUT, "downstream_cx_idle_timeout", COUNTER)                                  \
     X(HCM_CX_PROTOCOL_ERROR, "downstream_cx_protocol_error", COUNTER)                              \
     X(HCM_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                         \
     X(HCM_CX_RX, "downstream_cx_rx_bytes_total", COUNTER)                                          \
@@ -121,7 +124,10 @@ struct hcm_config {
     bool scheme_match_upstream;               /* of the upstream's connection, when it is known */
     struct str service_cluster, service_node; /* add_user_agent; empty: not */
     struct str via;
-    struct local_reply *local_reply; /* NULL: none configured */
+    struct local_reply *local_reply;  /* NULL: none configured */
+    uint64_t log_interval_ms;         /* 0: at the end only */
+    bool log_new_request, log_tunnel; /* and at these moments */
+    bool http1_safe_duration;         /* an old connection ends with a response, never by itself */
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
 };
 
@@ -140,7 +146,9 @@ struct hcm_conn {
     uint64_t num_streams;
     uint64_t counted_rx, counted_tx;
     unsigned error_status; /* of the last response of the codec's own */
+    size_t error_bytes;    /* of its body */
     bool closed;
+    bool ending; /* idle or old: it takes one more request at most */
 };
 
 /* hcm_count adds one to a statistic of the connection's manager. Worker. */

@@ -76,6 +76,18 @@ static void compile_request_id(struct hcm_config *c, const struct compile_env *e
     errors_pop(e, outer);
 }
 
+static void compile_log_options(struct hcm_config *c, const Hcm *m, struct errors *e)
+{
+    if (!m->access_log_options)
+        return;
+    size_t mark = errors_push(e, "access_log_options");
+    c->log_interval_ms = wkt_duration_ms(m->access_log_options->access_log_flush_interval, 0, e,
+                                         "access_log_flush_interval");
+    c->log_new_request = m->access_log_options->flush_access_log_on_new_request;
+    c->log_tunnel = m->access_log_options->flush_log_on_tunnel_successfully_established;
+    errors_pop(e, mark);
+}
+
 void hcm_options_compile(struct hcm_config *c, const struct compile_env *env, const void *msg,
                          struct errors *e)
 {
@@ -85,4 +97,5 @@ void hcm_options_compile(struct hcm_config *c, const struct compile_env *env, co
     compile_scheme(c, m);
     compile_user_agent(c, env, m);
     compile_request_id(c, env, m, e);
+    compile_log_options(c, m, e);
 }

@@ -185,3 +185,11 @@ void access_log_write(const struct access_log *l, const struct stream_info *si)
     log_file_write(l->file, line.len == b.len ? line : buffer_pullup(&b, b.len));
     buffer_cleanup(&b);
 }
+
+void access_logs_write(struct access_log *const *logs, size_t n, struct stream_info *si,
+                       enum log_type type)
+{
+    si->log_type = type;
+    for (size_t i = 0; i < n; i++)
+        access_log_write(logs[i], si);
+}

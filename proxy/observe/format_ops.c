@@ -227,6 +227,17 @@ static bool put_flags(op_ref op, info_ref si, struct format_out *o)
     return true;
 }
 
+static bool put_log_type(op_ref op, info_ref si, struct format_out *o)
+{
+    static const struct str names[] = {
+#define X(id, name) STR(name),
+        LOG_TYPES(X)
+#undef X
+    };
+    format_out_put(o, names[si->log_type]);
+    return true;
+}
+
 /* RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES) keeps blanks; else each becomes '_', so that a line can
  * be cut into fields at its blanks. */
 static bool prepare_details(struct format_op *op, struct arena *a, struct str param,
@@ -610,6 +621,7 @@ static const struct format_op_def defs[] = {
     {"COMMON_DURATION", FORMAT_ARGS_REQUIRED, prepare_common_duration, NULL, get_common_duration,
      0},
 
+    {"ACCESS_LOG_TYPE", NONE, NULL, put_log_type, NULL, 0},
     {"PROTOCOL", NONE, NULL, put_protocol, NULL, 0},
     {"RESPONSE_CODE", NONE, NULL, NULL, get_response_code, 0},
     {"RESPONSE_CODE_DETAILS", FORMAT_ARGS_OPTIONAL, prepare_details, put_details, NULL, 0},
@@ -698,7 +710,6 @@ static const struct format_op_def defs[] = {
 /* Operators of Envoy's whose value nothing here knows. An operator that always said "-" would be
  * taken for an answer. */
 static const char *const unsupported[] = {
-    "ACCESS_LOG_TYPE",
     "CEL",
     "CLUSTER_METADATA",
     "COALESCE",

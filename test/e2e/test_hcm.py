@@ -2,6 +2,7 @@
 what is believed of it, and what others are told."""
 
 import re
+import time
 import urllib.parse
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -9,7 +10,7 @@ import pytest
 
 from controlplane import mesh
 from harness.http1 import Client
-from harness.proxy import cluster, http_listener, static
+from harness.proxy import cluster, http_listener, listener, static
 from harness.tls import connect, context as tls_context
 
 EXTENSION = "type.googleapis.com/envoy.extensions.http."
@@ -255,9 +256,9 @@ def test_force_trace_from_inside_tells_the_request_id(asking):
     early({"append": {"header": {"key": "host", "value": "x"}}}),
     early({"append": {"header": {"key": "x", "value": "%NOPE%"}}})])
 def test_configurations_that_contradict_themselves_are_refused(start, serve, config):
-    listener = http_listener([mesh.route("up")], hcm=config)
+    refused = http_listener([mesh.route("up")], hcm=config)
     with pytest.raises(AssertionError, match="ended with 1"):
-        start(static([listener], [cluster("up", serve())]))
+        start(static([refused], [cluster("up", serve())]))
 
 
 # --- paths ----------------------------------------------------------------------------------------
@@ -339,9 +340,9 @@ def certified(start, serve, authority):
                 "tls_certificates": [{"certificate_chain": inline(server.chain_pem),
                                       "private_key": inline(server.key_pem)}],
                 "validation_context": {"trusted_ca": inline(authority.roots_pem)}}}}
-        listener = http_listener([mesh.route("up")], hcm=hcm)
-        listener["filter_chains"][0]["transport_socket"] = tls
-        proxy = start(static([listener], [cluster("up", upstream)]))
+        secure = http_listener([mesh.route("up")], hcm=hcm)
+        secure["filter_chains"][0]["transport_socket"] = tls
+        proxy = start(static([secure], [cluster("up", upstream)]))
 
         def ask(fields=(), certificate=True):
             context = tls_context(authority, client if certificate else None)
@@ -388,3 +389,87 @@ def test_xfcc_details(certified):
         f"By=spiffe://td/server;Hash={leaf.fingerprint(hashes.SHA256()).hex()}"
         f";Cert=\"{url_encoded(pem)}\";Chain=\"{url_encoded(ask.client.chain_pem)}\";Subject=\"\""
         ";URI=spiffe://td/client;DNS=a.example;DNS=b.example")
+
+
+# --- connections that end, and what is logged before the end --------------------------------------
+def closed_by_peer(client):
+    """closed_by_peer waits for the end of a connection and returns what came before it."""
+    client.sock.settimeout(15)
+    return client.sock.recv(100) == b""
+
+
+ENDS = {"idle_timeout": "downstream_cx_idle_timeout",
+        "max_connection_duration": "downstream_cx_max_duration_reached"}
+
+
+@pytest.mark.parametrize("limit", ENDS)
+def test_an_old_connection_takes_requests_until_drain_timeout(asking, limit):
+    ask = asking({"common_http_protocol_options": {limit: "0.3s"}, "drain_timeout": "30s",
+                  "delayed_close_timeout": "0.1s"})
+    with Client(ask.proxy.port()) as client:
+        assert not client.ask().get("connection")
+        ask.proxy.wait_stat("http.test." + ENDS[limit])
+        assert client.ask().get("connection") == "close"  # the last one
+        assert ask.proxy.is_envoy or closed_by_peer(client)  # Envoy waits for the client, or the end
+
+
+@pytest.mark.parametrize("limit", ENDS)
+def test_drain_timeout_ends_a_connection_without_requests(asking, limit):
+    ask = asking({"common_http_protocol_options": {limit: "0.3s"}, "drain_timeout": "0.3s",
+                  "delayed_close_timeout": "0.1s"})
+    with Client(ask.proxy.port()) as client:
+        client.ask()
+        assert closed_by_peer(client)
+    with Client(ask.proxy.port()) as client:  # nothing was asked: nothing to wait for
+        assert closed_by_peer(client)
+
+
+def test_http1_safe_max_connection_duration(asking):
+    """The connection ends with a response, never between two."""
+    ask = asking({"common_http_protocol_options": {"max_connection_duration": "0.2s"},
+                  "drain_timeout": "0.1s", "http1_safe_max_connection_duration": True})
+    with Client(ask.proxy.port()) as client:
+        client.ask()
+        ask.proxy.wait_stat("http.test.downstream_cx_http1_soft_drain")
+        time.sleep(0.5)
+        assert client.ask().get("connection") == "close"
+
+
+def test_access_log_options_http(asking, serve):
+    fields = {"type": "%ACCESS_LOG_TYPE%", "code": "%RESPONSE_CODE%", "id": "%STREAM_ID%",
+              "cluster": "%UPSTREAM_CLUSTER%"}
+    ends = mesh.access_log("ends.log", fields)
+    ends[0]["filter"] = {"log_type_filter": {"types": ["DownstreamEnd"]}}
+    ask = asking({"access_log": mesh.access_log("access.log", fields) + ends,
+                  "access_log_options": {"flush_access_log_on_new_request": True,
+                                         "access_log_flush_interval": "0.2s"}})
+    proxy = ask.proxy
+    with Client(proxy.port()) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n")
+        assert [e["type"] for e in proxy.wait_log(3)[:3]] == [
+            "DownstreamStart", "DownstreamPeriodic", "DownstreamPeriodic"]
+        client.send(b"x")
+        assert client.response().status == 200
+    end = proxy.wait_log(1, "ends.log")
+    assert [e["type"] for e in end] == ["DownstreamEnd"] and end[0]["code"] == 200
+    entries = proxy.log_entries()
+    assert len({e["id"] for e in entries}) == 1 and {e["cluster"] for e in entries} == {"up"}
+    assert [e["code"] for e in entries[:3]] == [0, 0, 0]
+
+
+def test_access_log_options_tcp(start, serve):
+    tcp = mesh.tcp_proxy("up")
+    tcp["typed_config"].update({
+        "access_log": mesh.access_log("access.log", {"type": "%ACCESS_LOG_TYPE%",
+                                                     "bytes": "%BYTES_SENT%"}),
+        "access_log_options": {"flush_access_log_on_connected": True,
+                               "access_log_flush_interval": "0.2s"}})
+    proxy = start(static([listener([tcp])], [cluster("up", serve())]))
+    with Client(proxy.port()) as client:
+        client.ask()
+        # a tick may come before the upstream is connected
+        proxy.wait(lambda: {e["type"] for e in proxy.log_entries()} >= {
+            "TcpUpstreamConnected", "TcpPeriodic"}, 10, "entries")
+    entries = proxy.wait(lambda: (proxy.log_entries()[-1:] or [{}])[0].get("type") ==
+                         "TcpConnectionEnd" and proxy.log_entries(), 10, "the last entry")
+    assert entries[-1]["bytes"] > 0
