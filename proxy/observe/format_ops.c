@@ -5,6 +5,7 @@
 #include "proxy/observe/format.h"
 #include "proxy/observe/format_grpc.h"
 #include "proxy/observe/format_http.h"
+#include "proxy/observe/format_metadata.h"
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -703,6 +704,12 @@ static const struct format_op_def defs[] = {
     {"DOWNSTREAM_TRANSPORT_FAILURE_REASON", NONE, NULL, put_downstream_failure, NULL, 0},
     {"CONNECTION_ID", NONE, NULL, NULL, get_connection_id, 0},
     {"FILTER_CHAIN_NAME", NONE, NULL, put_conn, NULL, CONN(chain_name)},
+    {"DYNAMIC_METADATA", FORMAT_ARGS_REQUIRED_LENGTH, format_dynamic_metadata_prepare,
+     format_metadata_put, NULL, 0, format_metadata_tree},
+    {"METADATA", FORMAT_ARGS_REQUIRED_LENGTH, format_metadata_prepare, format_metadata_put, NULL, 0,
+     format_metadata_tree},
+    {"FILTER_STATE", FORMAT_ARGS_REQUIRED_LENGTH, format_filter_state_prepare,
+     format_filter_state_put, NULL, 0, format_filter_state_tree},
     {"LOCAL_REPLY_BODY", NONE, NULL, put_local_reply_body, NULL, 0},
     {"LISTENER_NAME", NONE, NULL, put_conn, NULL, CONN(listener_name)},
 };
@@ -742,9 +749,6 @@ static const char *const unsupported[] = {
     "DOWNSTREAM_TLS_SESSION_ID",
     "DOWNSTREAM_WIRE_BYTES_RECEIVED",
     "DOWNSTREAM_WIRE_BYTES_SENT",
-    "DYNAMIC_METADATA",
-    "FILTER_STATE",
-    "METADATA",
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",
     "UPSTREAM_CONNECTION_ID",
