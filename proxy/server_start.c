@@ -69,6 +69,7 @@ static bool start_log(const struct options *o)
     struct str bad;
     if (o->log_level && !log_parse_level(str_of(o->log_level), &level))
         return false; /* options_parse has checked it */
+    log_set_escaped(o->log_format_escaped);
     if (!log_init(level, o->log_format, o->log_path, &why)) {
         fprintf(stderr, "attache: log: %s\n", why);
         return false;
