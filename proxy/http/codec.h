@@ -79,9 +79,10 @@ struct http_limits {
     uint32_t max_headers_bytes;  /* 60 KiB */
     uint32_t max_headers_count;  /* 100 */
     uint64_t headers_timeout_ms; /* from a request's first byte to the end of its head; 10 s */
-    uint64_t idle_timeout_ms;    /* no request on the connection; 1 h; 0 none */
-    uint64_t delayed_close_ms;   /* 1 s */
-    uint32_t max_requests;       /* on one connection; 0: no limit */
+    uint64_t request_ms, stream_idle_ms; /* the same, when they are shorter; 0: none */
+    uint64_t idle_timeout_ms;            /* no request on the connection; 1 h; 0 none */
+    uint64_t delayed_close_ms;           /* 1 s */
+    uint32_t max_requests;               /* on one connection; 0: no limit */
     bool accept_http_10;
     struct str default_host; /* of an HTTP/1.0 request without any; empty: 400 */
     bool proxy_100_continue;

@@ -152,6 +152,22 @@ static void refuse(struct h1_server *s, const struct h1_error *err)
         s->events->on_malformed(s->user, err->status, err->detail);
 }
 
+/* How long a head may take, and what it is called when it takes longer; 0: for ever. */
+static uint64_t head_timeout(const struct http_limits *l, struct str *why)
+{
+    uint64_t ms = l->headers_timeout_ms;
+    *why = STR("request_header_timeout");
+    if (l->request_ms && (!ms || l->request_ms < ms)) {
+        ms = l->request_ms;
+        *why = STR("request_overall_timeout");
+    }
+    if (l->stream_idle_ms && (!ms || l->stream_idle_ms < ms)) {
+        ms = l->stream_idle_ms;
+        *why = STR("stream_idle_timeout");
+    }
+    return ms;
+}
+
 static void on_timer(void *arg)
 {
     struct h1_server *s = OBJ_CAST(arg, struct h1_server, H1_SERVER_MAGIC);
@@ -164,7 +180,8 @@ static void on_timer(void *arg)
     } else if (s->state == SERVER_IDLE) {
         begin_close(s, CONN_CLOSE_FLUSH);
     } else if (s->state == SERVER_HEAD) {
-        struct h1_error late = {408, STR("request_header_timeout")};
+        struct h1_error late = {408, STR_NULL};
+        (void)head_timeout(s->limits, &late.detail);
         refuse(s, &late);
     }
 }
@@ -201,8 +218,10 @@ static void await_head(struct h1_server *s)
     if (s->state == SERVER_HEAD)
         return;
     s->state = SERVER_HEAD;
-    if (s->limits->headers_timeout_ms)
-        timer_arm(&s->timer, s->limits->headers_timeout_ms);
+    struct str why;
+    uint64_t ms = head_timeout(s->limits, &why);
+    if (ms)
+        timer_arm(&s->timer, ms);
 }
 
 /* Finds the end of a head in the input. */

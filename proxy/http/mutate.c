@@ -282,7 +282,12 @@ static bool check_underscores(struct stream *s)
         if (str_chr(f->name, '_') < 0)
             continue;
         if (action == UNDERSCORES_REJECT) {
-            stream_local_reply(s, 400, 0, STR("http1.unexpected_underscore"), STR_NULL);
+            bool h2 = s->info.protocol == PROTOCOL_HTTP2;
+            s->down->ops->close_after(s->down);
+            stream_local_reply(s, 400, FLAG(DOWNSTREAM_PROTOCOL_ERROR),
+                               h2 ? STR("http2.unexpected_underscore")
+                                  : STR("http1.unexpected_underscore"),
+                               STR("Bad Request"));
             return false;
         }
         headers_remove_at(s->request, f);

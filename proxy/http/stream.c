@@ -256,6 +256,11 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
 static void reply(struct stream *s, struct headers *h, struct str body)
 {
     http_chain_stop(&s->chain, HTTP_REQUEST);
+    if (!s->received && s->info.protocol != PROTOCOL_HTTP2 && s->down) {
+        /* What is left of the request is read by nobody. */
+        hcm_count(s->hc, HCM_RQ_RX_RESET);
+        s->down->ops->close_after(s->down);
+    }
     router_cleanup(&s->router);
     if (s->route && s->route->attempt_count_response && s->info.attempts)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT,

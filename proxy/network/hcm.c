@@ -11,6 +11,8 @@
 
 enum { HCM_MAGIC = 0x48434d43 };
 
+#define IDLE STR("stream_idle_timeout")
+
 /* What Envoy finds later than the rest that is wrong with a head: it answers with less. */
 static bool found_late(struct str detail)
 {
@@ -27,6 +29,8 @@ static void new_stream(void *user, struct codec_stream *cs)
 {
     struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
     hc->num_streams++;
+    if (hc->num_streams == hc->config->limits.max_requests)
+        hcm_count(hc, HCM_CX_MAX_REQUESTS);
     stream_new_from(hc, cs, cs->arena);
 }
 
@@ -55,6 +59,25 @@ static struct stream_info conn_stream_info(const struct hcm_conn *hc)
     };
 }
 
+static struct str error_body(unsigned status, struct str detail)
+{
+    if (found_late(detail))
+        return STR("");
+    if (str_eq(detail, STR("request_header_timeout")))
+        return STR("request header timeout");
+    if (str_eq(detail, STR("request_overall_timeout")))
+        return STR("request timeout");
+    return str_eq(detail, IDLE) ? STR("stream timeout") : h1_reason(status);
+}
+
+/* What the head of a request was too slow for. */
+static uint32_t timeout_stat(struct str detail)
+{
+    if (str_eq(detail, IDLE))
+        return HCM_RQ_IDLE_TIMEOUT;
+    return str_eq(detail, STR("request_overall_timeout")) ? HCM_RQ_TIMEOUT : HCM_RQ_HEADER_TIMEOUT;
+}
+
 static struct headers *error_reply(void *user, struct arena *a, unsigned status, struct str detail,
                                    struct str *out_body)
 {
@@ -67,8 +90,8 @@ static struct headers *error_reply(void *user, struct arena *a, unsigned status,
     h->status = (uint16_t)status;
     bool grpc = si->request && headers_is_grpc(si->request);
     si->code_details = detail;
-    *out_body = local_reply_finish(hc->config->local_reply, h,
-                                   found_late(detail) ? STR("") : h1_reason(status), grpc, si);
+    *out_body = local_reply_finish(hc->config->local_reply, h, error_body(status, detail), grpc,
+                                   si);
     si->response = NULL; /* a goes first */
     hc->error_status = h->status;
     hc->error_bytes = out_body->len;
@@ -87,8 +110,10 @@ static void on_malformed(void *user, unsigned status, struct str detail)
     hcm_count(hc, HCM_RQ_TOTAL);
     hcm_count(hc, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
     hcm_count(hc, HCM_RQ_COMPLETED);
+    if (status)
+        hcm_count(hc, HCM_RQ_RX_RESET);
     if (status == 408)
-        hcm_count(hc, HCM_RQ_HEADER_TIMEOUT);
+        hcm_count(hc, timeout_stat(detail));
     else if (status == 431)
         hcm_count(hc, HCM_RQ_TOO_LARGE);
     else if (status || hc->http2)
@@ -99,7 +124,7 @@ static void on_malformed(void *user, unsigned status, struct str detail)
     if (status == 0 && !hc->http2) /* it left in the middle of a head */
         flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
     else if (status == 408 || found_late(detail))
-        flags = 0;
+        flags = str_eq(detail, IDLE) ? FLAG(STREAM_IDLE_TIMEOUT) : 0;
     struct stream_info si = conn_stream_info(hc);
     si.response_code = said;
     si.bytes_sent = status ? hc->error_bytes : 0;

@@ -31,6 +31,7 @@
     X(HCM_CX_DRAIN_CLOSE, "downstream_cx_drain_close", COUNTER)                                    \
     X(HCM_CX_MAX_DURATION, "downstream_cx_max_duration_reached", COUNTER)                          \
     X(HCM_CX_SOFT_DRAIN, "downstream_cx_http1_soft_drain", COUNTER)                                \
+    X(HCM_CX_MAX_REQUESTS, "downstream_cx_max_requests_reached", COUNTER)                          \
     X(HCM_CX_IDLE_TIMEOUT, "downstream_cx_idle_timeout", COUNTER)                                  \
     X(HCM_CX_PROTOCOL_ERROR, "downstream_cx_protocol_error", COUNTER)                              \
     X(HCM_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                         \

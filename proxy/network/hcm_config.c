@@ -69,8 +69,9 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
     c->stream_idle_ms = wkt_duration_ms(m->stream_idle_timeout, DEFAULT_STREAM_IDLE_MS, e,
                                         "stream_idle_timeout");
     c->request_ms = wkt_duration_ms(m->request_timeout, 0, e, "request_timeout");
+    l->request_ms = c->request_ms;
+    l->stream_idle_ms = c->stream_idle_ms;
     c->drain_ms = wkt_duration_ms(m->drain_timeout, DEFAULT_DRAIN_MS, e, "drain_timeout");
-    l->drain_ms = c->drain_ms;
     c->http1_safe_duration = m->http1_safe_max_connection_duration;
     if (common) {
         size_t mark = errors_push(e, "common_http_protocol_options");

@@ -391,6 +391,67 @@ def test_xfcc_details(certified):
         ";URI=spiffe://td/client;DNS=a.example;DNS=b.example")
 
 
+# --- names, hosts, and what the response says -------------------------------------------------------
+def test_underscores(asking):
+    fields = [("a_b", "1"), ("_x", "1"), ("x-ok", "1")]
+
+    def config(action):
+        return {"common_http_protocol_options": {"headers_with_underscores_action": action}}
+    names = {n for n, _ in asking(config("ALLOW"))(fields)[1].headers}
+    assert names >= {"a_b", "_x", "x-ok"}
+    names = {n for n, _ in asking(config("DROP_HEADER"))(fields)[1].headers}
+    assert "x-ok" in names and not names & {"a_b", "_x"}
+    answer, seen, entry = asking(config("REJECT_REQUEST"))(fields)
+    assert answer.status == 400 and answer.body == b"Bad Request" and seen is None
+    assert answer.get("connection") == "close"
+    assert (entry["details"], entry["flags"]) == ("http1.unexpected_underscore", "DPE")
+
+
+HOSTS = ["h.example.:80", "h.example.", "h.example:443", "[::1]:80", "[::1]", "1.2.3.4:99"]
+STRIPPED = {
+    "strip_any_host_port": ["h.example.", "h.example.", "h.example", "[::1]", "[::1]", "1.2.3.4"],
+    "strip_trailing_host_dot": ["h.example:80", "h.example", "h.example:443", "[::1]:80", "[::1]",
+                                "1.2.3.4:99"],
+    "strip_matching_host_port": HOSTS}
+
+
+@pytest.mark.parametrize("option", STRIPPED)
+def test_strip_host(start, serve, option):
+    upstream = serve()
+    proxy = start(static([http_listener([mesh.route("up")], hcm={option: True})],
+                         [cluster("up", upstream)]))
+    cases = list(zip(HOSTS, STRIPPED[option]))
+    if option == "strip_matching_host_port":
+        cases += [(f"h.example:{proxy.port()}", "h.example"), (f"[::1]:{proxy.port()}", "[::1]")]
+    for host, wanted in cases:
+        with Client(proxy.port()) as client:
+            client.ask(host=host)
+        assert upstream.requests[-1].get("host") == wanted
+
+
+SAYS = {  # the response's server and via where the upstream has none, and where it has
+    "server_name": ({"server_name": "me"}, ("me", None), ("me", "dn")),
+    "absent": ({"server_header_transformation": "APPEND_IF_ABSENT"}, ("istio-envoy", None),
+               ("upst", "dn")),
+    "pass": ({"server_header_transformation": "PASS_THROUGH"}, (None, None), ("upst", "dn")),
+    "via": ({"via": "v1"}, ("istio-envoy", "v1"), ("istio-envoy", "dn, v1"))}
+
+
+@pytest.mark.parametrize("what", SAYS)
+def test_server_and_via(start, serve, what):
+    config, *wanted = SAYS[what]
+    upstream = serve(lambda r: b"HTTP/1.1 200 OK\r\n" + (
+        b"Server: upst\r\nVia: dn\r\n" if r.target == "/has" else b"")
+        + b"Content-Length: 0\r\n\r\n")
+    proxy = start(static([http_listener([mesh.route("up")], hcm=config)],
+                         [cluster("up", upstream)]))
+    with Client(proxy.port()) as client:
+        got = [(a.get("server"), a.get("via")) for a in (
+            client.ask(target=t, headers={"via": "u"}) for t in ("/", "/has"))]
+    assert got == wanted
+    assert upstream.requests[-1].get("via") == ("u, v1" if what == "via" else "u")
+
+
 # --- connections that end, and what is logged before the end --------------------------------------
 def closed_by_peer(client):
     """closed_by_peer waits for the end of a connection and returns what came before it."""
@@ -473,3 +534,55 @@ def test_access_log_options_tcp(start, serve):
     entries = proxy.wait(lambda: (proxy.log_entries()[-1:] or [{}])[0].get("type") ==
                          "TcpConnectionEnd" and proxy.log_entries(), 10, "the last entry")
     assert entries[-1]["bytes"] > 0
+
+
+# --- requests that take too long ------------------------------------------------------------------
+HEAD_PART = b"GET / HTTP/1.1\r\nHo"
+BODY_PART = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab"
+WHOLE = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+LATE = {  # configuration, what is sent; status, body, details, flags, counter
+    "head": ({"request_headers_timeout": "0.3s"}, HEAD_PART, 408, b"request header timeout",
+             "request_header_timeout", "-", "header_timeout"),
+    "request, in its head": ({"request_timeout": "0.3s"}, HEAD_PART, 408, b"request timeout",
+                             "request_overall_timeout", "-", "timeout"),
+    "request, in its body": ({"request_timeout": "0.3s"}, BODY_PART, 408, b"request timeout",
+                             "request_overall_timeout", "-", "timeout"),
+    "idle, in the head": ({"stream_idle_timeout": "0.3s"}, HEAD_PART, 408, b"stream timeout",
+                          "stream_idle_timeout", "SI", "idle_timeout"),
+    "idle, in the body": ({"stream_idle_timeout": "0.3s"}, BODY_PART, 408, b"stream timeout",
+                          "stream_idle_timeout", "SI", "idle_timeout"),
+    "idle, upstream": ({"stream_idle_timeout": "0.3s"}, WHOLE, 504, b"stream timeout",
+                       "stream_idle_timeout", "SI", "idle_timeout"),
+    "stream, in the body": ({"common_http_protocol_options": {"max_stream_duration": "0.3s"}},
+                            BODY_PART, 408, b"downstream duration timeout",
+                            "max_duration_timeout", "-", "max_duration_reached"),
+    "stream, upstream": ({"common_http_protocol_options": {"max_stream_duration": "0.3s"}}, WHOLE,
+                         504, b"downstream duration timeout", "max_duration_timeout", "-",
+                         "max_duration_reached"),
+}
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_too_late(start, serve, what):
+    config, sent, status, body, details, flags, counter = LATE[what]
+    silent = serve(handle=lambda connection: time.sleep(20))
+    hcm = {"access_log": mesh.access_log("access.log", LOG), **config}
+    proxy = start(static([http_listener([mesh.route("up")], hcm=hcm)], [cluster("up", silent)]))
+    with Client(proxy.port()) as client:
+        client.send(sent)
+        answer = client.response()
+    assert (answer.status, answer.body) == (status, body)
+    assert answer.get("connection") == (None if sent == WHOLE else "close")
+    entry = proxy.wait_log()[0]
+    assert (entry["code"], entry["details"], entry["flags"]) == (status, details, flags)
+    assert proxy.stat("http.test.downstream_rq_" + counter) == 1
+    assert proxy.stat("http.test.downstream_rq_rx_reset") == (0 if sent == WHOLE else 1)
+
+
+def test_max_requests_per_connection(asking):
+    ask = asking({"common_http_protocol_options": {"max_requests_per_connection": 2}})
+    with Client(ask.proxy.port()) as client:
+        assert not client.ask().get("connection")
+        assert client.ask().get("connection") == "close"
+        assert closed_by_peer(client)
+    assert ask.proxy.stat("http.test.downstream_cx_max_requests_reached") == 1
