@@ -90,8 +90,8 @@ struct http_limits {
     const struct string_match *ignore_upgrade; /* ignore_http_11_upgrade */
     size_t num_ignore_upgrade;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
-    uint64_t drain_ms; /* HTTP/1: from the idle timeout to the end; HTTP/2: between the two GOAWAYs at
-                          most; 5 s */
+    uint64_t drain_ms; /* HTTP/1: from the idle timeout to the end; HTTP/2: between the two GOAWAYs
+                          at most; 5 s */
     /* HTTP/2 only */
     const struct http2_options *h2;
     struct stats_scope *h2_stats; /* "http2."; NULL: not counted */

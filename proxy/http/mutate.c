@@ -236,7 +236,8 @@ static bool check_scheme(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
     bool edge = cfg->use_remote_address && cfg->xff_hops == 0;
-    if (!edge || s->info.protocol == PROTOCOL_HTTP2 || s->hc->down->info.tls || !str_eq(s->request->scheme, STR("https")))
+    if (!edge || s->info.protocol == PROTOCOL_HTTP2 || s->hc->down->info.tls ||
+        !str_eq(s->request->scheme, STR("https")))
         return true;
     s->down->ops->close_after(s->down);
     stream_local_reply(s, 403, FLAG(DOWNSTREAM_PROTOCOL_ERROR),

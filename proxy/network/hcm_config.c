@@ -105,7 +105,8 @@ static void compile_http2(struct hcm_config *c, const Hcm *m, struct errors *e)
         errors_add(e, "codec_type", "only AUTO, HTTP1 and HTTP2 are supported");
     l->h2 = &c->h2;
     l->drain_ms = c->drain_ms;
-    l->flush_ms = c->stream_idle_ms;
+    l->flush_ms = wkt_duration_ms(m->stream_flush_timeout, c->stream_idle_ms, e,
+                                  "stream_flush_timeout");
 }
 
 static void compile_client_cert(struct hcm_config *c, const Hcm *m)
