@@ -273,6 +273,18 @@ static void append_via(struct headers *h, struct str via)
         headers_add_known(h, HDR_VIA, via);
 }
 
+/* As the codec would, if it knew: HTTP/2 ends the stream without a word. */
+static void refuse_underscore(struct stream *s)
+{
+    if (s->info.protocol == PROTOCOL_HTTP2) {
+        stream_response_reset(s, FLAG(DOWNSTREAM_REMOTE_RESET), STR("http2.unexpected_underscore"));
+        return;
+    }
+    s->down->ops->close_after(s->down);
+    stream_local_reply(s, 400, FLAG(DOWNSTREAM_PROTOCOL_ERROR), STR("http1.unexpected_underscore"),
+                       STR("Bad Request"));
+}
+
 /* Names with '_' may be taken for ones with '-' behind us. */
 static bool check_underscores(struct stream *s)
 {
@@ -283,12 +295,7 @@ static bool check_underscores(struct stream *s)
         if (str_chr(f->name, '_') < 0)
             continue;
         if (action == UNDERSCORES_REJECT) {
-            bool h2 = s->info.protocol == PROTOCOL_HTTP2;
-            s->down->ops->close_after(s->down);
-            stream_local_reply(s, 400, FLAG(DOWNSTREAM_PROTOCOL_ERROR),
-                               h2 ? STR("http2.unexpected_underscore")
-                                  : STR("http1.unexpected_underscore"),
-                               STR("Bad Request"));
+            refuse_underscore(s);
             return false;
         }
         headers_remove_at(s->request, f);

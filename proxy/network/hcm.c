@@ -84,7 +84,7 @@ static struct headers *error_reply(void *user, struct arena *a, unsigned status,
     struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
     struct headers *h = ARENA_NEW(a, struct headers);
     struct stream_info none = conn_stream_info(hc), *si = &none;
-    if (!list_empty(&hc->streams))
+    if (!hc->http2 && !list_empty(&hc->streams))
         si = &CONTAINER_OF(hc->streams.next, struct stream, link)->info;
     headers_init(h, a);
     h->status = (uint16_t)status;

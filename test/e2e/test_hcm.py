@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 import pytest
 
 from controlplane import mesh
+from harness import http2
 from harness.http1 import Client
 from harness.proxy import cluster, http_listener, listener, static
 from harness.tls import connect, context as tls_context
@@ -586,3 +587,32 @@ def test_max_requests_per_connection(asking):
         assert client.ask().get("connection") == "close"
         assert closed_by_peer(client)
     assert ask.proxy.stat("http.test.downstream_cx_max_requests_reached") == 1
+
+
+# --- the same over HTTP/2 -------------------------------------------------------------------------
+def test_http2_local_replies(start, serve):
+    config = {"local_reply_config": {"body_format": {"json_format": {
+        "body": "%LOCAL_REPLY_BODY%", "code": "%RESPONSE_CODE%"}}}}
+    proxy = start(static([http_listener([{"match": {"prefix": "/up"}, "route": {"cluster": "up"}}],
+                                        hcm=config)], [cluster("up", serve())]))
+    with http2.Client(proxy.port()) as client:
+        answer = client.ask(path="/none")
+        assert (answer.status, answer.body) == (404, b'{"body":"","code":404}\n')
+        assert answer.field("content-type") == "application/json"
+        answer = client.ask(path="/none", headers=[("content-type", "application/grpc")])
+        assert answer.status == 200 and answer.body == b""
+        assert (answer.field("grpc-status"), answer.field("grpc-message")) == (
+            "12", '{"body":"","code":404}')
+        answer = client.ask(path="/up#fragment")  # CVE-2021-32779
+        assert answer.status == 400 and answer.field("server") == "istio-envoy"
+
+
+def test_http2_underscores_end_the_stream(start, serve):
+    hcm = {"access_log": mesh.access_log("access.log", LOG), "common_http_protocol_options": {
+        "headers_with_underscores_action": "REJECT_REQUEST"}}
+    proxy = start(static([http_listener([mesh.route("up")], hcm=hcm)], [cluster("up", serve())]))
+    with http2.Client(proxy.port()) as client:
+        answer = client.ask(headers=[("a_b", "1")])
+        assert answer.headers is None and answer.reset is not None
+    entry = proxy.wait_log()[0]
+    assert (entry["details"], entry["flags"]) == ("http2.unexpected_underscore", "DR")
