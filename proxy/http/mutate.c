@@ -172,9 +172,10 @@ static bool find_client(struct stream *s, bool *edge)
     const struct hcm_config *cfg = s->hc->config;
     struct headers *h = s->request;
     struct ip_detected who = client_address(s);
-    const struct addr client = who.found ? who.addr : s->hc->down->info.remote;
-    bool internal = who.found && who.trusted && is_internal(cfg, &client);
-    s->info.downstream_remote = client;
+    const struct addr *client = &s->info.downstream_remote; /* until now the peer's */
+    if (who.found)
+        s->info.downstream_remote = who.addr;
+    bool internal = who.found && who.trusted && is_internal(cfg, client);
     *edge = false;
     if (who.reject) {
         stream_local_reply(s, who.reject, 0, STR("rejecting_because_detection_failed"), STR_NULL);
@@ -184,6 +185,7 @@ static bool find_client(struct stream *s, bool *edge)
         append_xff(s);
     if (internal) {
         headers_set_known(h, HDR_X_ENVOY_INTERNAL, STR("true"));
+        s->force_trace = headers_find(h, STR("x-envoy-force-trace")) != NULL;
         return true;
     }
     headers_remove_known(h, HDR_X_ENVOY_INTERNAL);
@@ -193,7 +195,7 @@ static bool find_client(struct stream *s, bool *edge)
     drop_edge_headers(h);
     *edge = true;
     char text[ADDR_TEXT_MAX];
-    struct str ip = addr_format_ip(&client, text);
+    struct str ip = addr_format_ip(client, text);
     if (ip.len)
         headers_set_known(h, HDR_X_ENVOY_EXTERNAL_ADDRESS, arena_str(s->arena, ip));
     return true;
@@ -214,17 +216,19 @@ static void set_forwarded_proto(struct stream *s)
     struct str own = s->hc->down->info.tls ? STR("https") : STR("http");
     bool overwrite = cfg->use_remote_address && cfg->xff_hops == 0;
     struct header *f = headers_known(h, HDR_X_FORWARDED_PROTO);
+    struct str said = own;
     if (overwrite || !f || !f->value.len)
         headers_set_known(h, HDR_X_FORWARDED_PROTO, own);
+    else
+        said = known_scheme(f->value);
     if (cfg->scheme.len) {
         headers_set_known(h, HDR_X_FORWARDED_PROTO, cfg->scheme);
         h->scheme = cfg->scheme;
     }
-    h->scheme = known_scheme(h->scheme); /* of the target, or of HTTP/2 */
+    if (h->scheme.len) /* of the target, or of HTTP/2 */
+        h->scheme = known_scheme(h->scheme);
     if (!h->scheme.len)
-        h->scheme = known_scheme(headers_known(h, HDR_X_FORWARDED_PROTO)->value);
-    if (!h->scheme.len)
-        h->scheme = own;
+        h->scheme = said.len ? said : own;
     if (cfg->append_x_forwarded_port && (overwrite || !headers_find(h, STR("x-forwarded-port"))))
         headers_set(h, STR("x-forwarded-port"),
                     arena_printf(s->arena, "%u", addr_port(&s->hc->down->info.direct_local)));
@@ -347,7 +351,6 @@ bool mutate_request(struct stream *s)
     tell_user_agent(cfg, s->request);
     set_forwarded_proto(s);
     set_request_id(s, edge);
-    s->force_trace = headers_find(s->request, STR("x-envoy-force-trace")) != NULL;
     client_cert_set(s);
     append_via(s->request, cfg->via);
     return true;
