@@ -28,6 +28,7 @@ static const char *const level_names[] = {"trace", "debug",    "info", "warning"
 static _Atomic(struct log_format *) format;
 static struct log_format *retired; /* formats replaced while running */
 static char *file_path;
+static bool escape_lines; /* written before there are threads */
 static _Atomic(int) log_fd = STDERR_FILENO;
 
 static bool use_format(const char *pattern, const char **err)
@@ -74,6 +75,11 @@ bool log_set_format(const char *pattern, const char **err)
     return use_format(pattern, err);
 }
 
+void log_set_escaped(bool escaped)
+{
+    escape_lines = escaped;
+}
+
 bool log_reopen(void)
 {
     if (!file_path)
@@ -100,6 +106,7 @@ void log_close(void)
     }
     mem_free(file_path);
     file_path = NULL;
+    escape_lines = false;
 }
 
 /* One write(2), so that lines of several threads and processes do not mix. */
@@ -142,6 +149,8 @@ void log_write(enum log_component comp, enum log_level level, const char *file, 
     (void)clock_gettime(CLOCK_REALTIME, &rec.time);
     struct log_line out = {.p = out.small, .cap = sizeof(out.small)};
     log_format_apply(atomic_load_explicit(&format, memory_order_acquire), &rec, &out);
+    if (escape_lines)
+        log_line_escape(&out);
     write_line(out.p, out.len);
     log_line_cleanup(&out);
     if (msg != small)

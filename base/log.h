@@ -93,6 +93,10 @@ bool log_init(enum log_level level, const char *format, const char *path,
  * for an unknown one, and *err is a static text. Main thread. */
 bool log_set_format(const char *format, const char **err) WARN_UNUSED;
 
+/* log_set_escaped: every line is escaped as a C string is (--log-format-escaped), so that a message
+ * cannot look like several. Main thread, at start. */
+void log_set_escaped(bool escaped);
+
 /* log_reopen opens the file again by its path (rotation); the old one stays when that fails. Main
  * thread; others may be writing. */
 bool log_reopen(void);

@@ -338,3 +338,30 @@ void log_format_apply(const struct log_format *f, const struct log_record *r, st
     }
     line_add(out, "\n", 1);
 }
+
+static void add_c_escape(struct log_line *l, unsigned char c)
+{
+    static const char special[] = "\n\r\t\"'\\", letters[] = "nrt\"'\\";
+    const char *at = c ? strchr(special, c) : NULL;
+    char one = (char)c;
+    if (at)
+        add_fmt(l, "\\%c", letters[at - special]);
+    else if (c < 0x20 || c >= 0x7f)
+        add_fmt(l, "\\%03o", c);
+    else
+        line_add(l, &one, 1);
+}
+
+void log_line_escape(struct log_line *l)
+{
+    struct log_line made = {.p = made.small, .cap = sizeof(made.small)};
+    size_t end = l->len;
+    while (end && strchr(" \n\t\r", l->p[end - 1]) && l->p[end - 1])
+        end--;
+    for (size_t i = 0; i < end; i++)
+        add_c_escape(&made, (unsigned char)l->p[i]);
+    line_add(&made, l->p + end, l->len - end);
+    log_line_cleanup(l);
+    line_add(l, made.p, made.len);
+    log_line_cleanup(&made);
+}

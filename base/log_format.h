@@ -51,5 +51,9 @@ void log_format_free(struct log_format *f);
 /* log_format_apply appends the line and a newline to out. f NULL: the default format. */
 void log_format_apply(const struct log_format *f, const struct log_record *r, struct log_line *out);
 
+/* log_line_escape writes what is special in C, and what is not ASCII text, as escapes, but leaves
+ * blanks and line feeds at the end as they are. */
+void log_line_escape(struct log_line *l);
+
 /* log_line_cleanup frees what did not fit on the stack. */
 void log_line_cleanup(struct log_line *l);

@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -224,6 +225,13 @@ static void raise_fd_limit(void)
     }
 }
 
+/* A program file with capabilities leaves no core otherwise (prctl(2)). */
+static void allow_core_dump(void)
+{
+    if (prctl(PR_SET_DUMPABLE, 1) != 0)
+        LOG_ERROR(main, "core dumps cannot be enabled: %s", strerror(errno));
+}
+
 static void stop(struct server *s)
 {
     timer_disarm(&s->flush_timer);
@@ -250,8 +258,12 @@ int server_run(const struct options *o)
     raise_fd_limit();
     s->options = o;
     s->state = SERVER_PRE_INITIALIZING;
-    if (!server_prepare(s))
+    if (!server_prepare(s)) {
+        mem_free(s);
         return 1;
+    }
+    if (o->enable_core_dump)
+        allow_core_dump();
     set_signals(s);
     timer_init(&s->drain_timer, s->loop, on_drain_end, s);
     timer_init(&s->poll_timer, s->loop, on_poll, s);

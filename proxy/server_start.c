@@ -69,6 +69,7 @@ static bool start_log(const struct options *o)
     struct str bad;
     if (o->log_level && !log_parse_level(str_of(o->log_level), &level))
         return false; /* options_parse has checked it */
+    log_set_escaped(o->log_format_escaped);
     if (!log_init(level, o->log_format, o->log_path, &why)) {
         fprintf(stderr, "attache: log: %s\n", why);
         return false;
@@ -330,6 +331,19 @@ static void on_routes_change(void *arg)
     listeners_recheck(s->listeners);
 }
 
+/* Who we are, for configuration that says it to others. */
+static void read_node(struct server *s)
+{
+    struct errors e;
+    errors_init(&e);
+    const Envoy__Config__Core__V3__Node *node = PB_UNPACK(
+        Envoy__Config__Core__V3__Node, envoy__config__core__v3__node, s->bootstrap->node,
+        &s->bootstrap->arena, &e, NULL);
+    s->env->node_id = node ? str_of(node->id) : STR("");
+    s->env->node_cluster = node ? str_of(node->cluster) : STR("");
+    errors_cleanup(&e);
+}
+
 static void make_owners(struct server *s, bool validate)
 {
     struct pb_opts *dynamic = NEW(struct pb_opts);
@@ -367,6 +381,7 @@ static void make_owners(struct server *s, bool validate)
         .validate = validate,
         .pb = dynamic,
     };
+    read_node(s);
     s->listeners = listeners_new(s, s->env);
 }
 

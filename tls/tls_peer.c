@@ -68,6 +68,21 @@ static struct str pem_of(const X509 *leaf, struct arena *a)
     return s;
 }
 
+struct str tls_peer_chain_pem(const struct tls_peer *p, struct arena *a)
+{
+    const STACK_OF(CRYPTO_BUFFER) *chain = p->chain;
+    struct str all = STR("");
+    for (size_t i = 0; chain && i < sk_CRYPTO_BUFFER_num(chain); i++) {
+        X509 *cert = X509_parse_from_buffer(sk_CRYPTO_BUFFER_value(chain, i));
+        if (!cert)
+            continue;
+        struct str one = pem_of(cert, a);
+        X509_free(cert);
+        all = all.len ? arena_printf(a, "%.*s%.*s", STR_ARG(all), STR_ARG(one)) : one;
+    }
+    return all;
+}
+
 static size_t names_of(const struct san *sans, size_t num, enum san_type type, struct arena *a,
                        const struct str **out)
 {
@@ -174,6 +189,7 @@ struct tls_peer_info *tls_peer_info_new(const struct tls_transport *t)
         info->identity = identity_get(sk_CRYPTO_BUFFER_value(chain, 0));
         *peer = info->identity->peer;
         peer->verified = t->verdict == TLS_VERIFIED;
+        peer->chain = chain;
     }
     if (t->local) {
         peer->local_uri_sans = t->local->uri_sans;

@@ -2,6 +2,7 @@
  * connection, used by tls/conn.c only, on the connection's loop. */
 #pragma once
 
+#include "base/arena.h"
 #include "base/buffer.h"
 #include "base/refcount.h"
 #include "base/str.h"
@@ -29,6 +30,7 @@ struct tls_peer {
     struct str serial;             /* lower-case hex */
     struct str fingerprint_sha256; /* lower-case hex */
     struct str cert_pem_urlencoded;
+    const void *chain; /* of certificates, for tls_peer_chain_pem; NULL: none, or not kept */
     const struct str *local_uri_sans;
     size_t num_local_uri_sans;
     struct str local_subject;
@@ -37,6 +39,11 @@ struct tls_peer {
     struct str alpn;    /* negotiated, or empty */
     struct str sni;     /* requested server name, or empty */
 };
+
+/* tls_peer_chain_pem is the peer's whole chain, leaf first, percent-encoded like the leaf in
+ * cert_pem_urlencoded; made anew by each call, in arena a. Empty: there is none. As long as the
+ * connection. */
+struct str tls_peer_chain_pem(const struct tls_peer *p, struct arena *a);
 
 struct transport_ops {
     const char *name;

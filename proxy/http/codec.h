@@ -79,9 +79,10 @@ struct http_limits {
     uint32_t max_headers_bytes;  /* 60 KiB */
     uint32_t max_headers_count;  /* 100 */
     uint64_t headers_timeout_ms; /* from a request's first byte to the end of its head; 10 s */
-    uint64_t idle_timeout_ms;    /* no request on the connection; 1 h; 0 none */
-    uint64_t delayed_close_ms;   /* 1 s */
-    uint32_t max_requests;       /* on one connection; 0: no limit */
+    uint64_t request_ms, stream_idle_ms; /* the same, when they are shorter; 0: none */
+    uint64_t idle_timeout_ms;            /* no request on the connection; 1 h; 0 none */
+    uint64_t delayed_close_ms;           /* 1 s */
+    uint32_t max_requests;               /* on one connection; 0: no limit */
     bool accept_http_10;
     struct str default_host; /* of an HTTP/1.0 request without any; empty: 400 */
     bool proxy_100_continue;
@@ -89,10 +90,11 @@ struct http_limits {
     const struct string_match *ignore_upgrade; /* ignore_http_11_upgrade */
     size_t num_ignore_upgrade;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
+    uint64_t drain_ms; /* HTTP/1: from the idle timeout to the end; HTTP/2: between the two GOAWAYs
+                          at most; 5 s */
     /* HTTP/2 only */
     const struct http2_options *h2;
     struct stats_scope *h2_stats; /* "http2."; NULL: not counted */
-    uint64_t drain_ms;            /* between the two GOAWAYs at most; 5 s */
     uint64_t flush_ms;            /* how long a whole response may wait for window; 0: for ever */
 };
 
@@ -107,11 +109,19 @@ struct http_server_events {
     struct arena *(*arena_for)(void *user);
     /* The arena is not needed after all: the head was malformed (on_malformed came before). */
     void (*arena_unused)(void *user, struct arena *a);
+    /* The codec is about to answer by itself: the bytes were not a request, or (an exchange is
+     * under way) its body is wrong. Returns the response's head, in arena a, and its body. NULL:
+     * there is no such callback, and the answer is a plain one. */
+    struct headers *(*error_reply)(void *user, struct arena *a, unsigned status, struct str detail,
+                                   struct str *out_body);
     /* The bytes were not a request: the codec has answered `status` by itself and is closing. Or
      * (0) the client left in the middle of a head. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);
     /* Too many streams ended before their response; the connection ends. NULL: not told. */
     void (*on_too_many_resets)(void *user);
+    /* No request came within the idle timeout: the connection ends after drain_ms, in which one may
+     * still come. May be NULL. */
+    void (*on_idle)(void *user);
     /* The connection is over; the user frees everything, the codec with http_server_free included.
      */
     void (*on_closed)(void *user);

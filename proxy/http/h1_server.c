@@ -115,13 +115,34 @@ static void reset_exchange(struct h1_server *s, enum reset_reason why, struct st
     s->cs.events->on_reset(s->cs.user, why, detail);
 }
 
+static void answer_error(struct h1_server *s, unsigned status, struct str detail)
+{
+    struct str body;
+    struct buffer b;
+    struct h1_reply how = {.to_head = s->to_head && s->exchange, .minor = 1, .close = true};
+    if (!s->events->error_reply) {
+        h1_write_error(&s->conn->out, status, how.to_head);
+        return;
+    }
+    struct arena *a = s->events->arena_for(s->user);
+    struct headers *h = s->events->error_reply(s->user, a, status, detail, &body);
+    how.end = !body.len;
+    struct h1_out out = h1_write_response(&s->conn->out, h, &how);
+    buffer_init(&b);
+    buffer_add_str(&b, how.to_head ? STR("") : body);
+    if (!h1_write_data(&out, &s->conn->out, &b, true))
+        s->last = true;
+    buffer_cleanup(&b);
+    s->events->arena_unused(s->user, a);
+}
+
 /* The bytes of a request are wrong: the client is told if it was not told anything else, and
  * nothing that follows can be trusted. */
 static void refuse(struct h1_server *s, const struct h1_error *err)
 {
     bool begun = s->exchange;
     if (!s->replied) {
-        h1_write_error(&s->conn->out, begun ? 400 : err->status, s->to_head && begun);
+        answer_error(s, begun ? 400 : err->status, err->detail);
         conn_flush_soon(s->conn);
     }
     begin_close(s, CONN_CLOSE_LINGER);
@@ -131,13 +152,36 @@ static void refuse(struct h1_server *s, const struct h1_error *err)
         s->events->on_malformed(s->user, err->status, err->detail);
 }
 
+/* How long a head may take, and what it is called when it takes longer; 0: for ever. */
+static uint64_t head_timeout(const struct http_limits *l, struct str *why)
+{
+    uint64_t ms = l->headers_timeout_ms;
+    *why = STR("request_header_timeout");
+    if (l->request_ms && (!ms || l->request_ms < ms)) {
+        ms = l->request_ms;
+        *why = STR("request_overall_timeout");
+    }
+    if (l->stream_idle_ms && (!ms || l->stream_idle_ms < ms)) {
+        ms = l->stream_idle_ms;
+        *why = STR("stream_idle_timeout");
+    }
+    return ms;
+}
+
 static void on_timer(void *arg)
 {
     struct h1_server *s = OBJ_CAST(arg, struct h1_server, H1_SERVER_MAGIC);
-    if (s->state == SERVER_IDLE) {
+    bool first = s->state == SERVER_IDLE && !s->draining && s->events->on_idle;
+    if (first)
+        s->events->on_idle(s->user);
+    if (first && s->num_requests && s->limits->drain_ms) {
+        s->draining = true;
+        timer_arm(&s->timer, s->limits->drain_ms);
+    } else if (s->state == SERVER_IDLE) {
         begin_close(s, CONN_CLOSE_FLUSH);
     } else if (s->state == SERVER_HEAD) {
-        struct h1_error late = {408, STR("request_header_timeout")};
+        struct h1_error late = {408, STR_NULL};
+        (void)head_timeout(s->limits, &late.detail);
         refuse(s, &late);
     }
 }
@@ -174,8 +218,10 @@ static void await_head(struct h1_server *s)
     if (s->state == SERVER_HEAD)
         return;
     s->state = SERVER_HEAD;
-    if (s->limits->headers_timeout_ms)
-        timer_arm(&s->timer, s->limits->headers_timeout_ms);
+    struct str why;
+    uint64_t ms = head_timeout(s->limits, &why);
+    if (ms)
+        timer_arm(&s->timer, ms);
 }
 
 /* Finds the end of a head in the input. */

@@ -123,13 +123,18 @@ static struct headers *head_begin(struct h2_link *l, int32_t id, struct h2_strea
     return h;
 }
 
-static void answer_400(struct h2_server *s, int32_t id)
+static void answer_400(struct h2_server *s, int32_t id, struct str detail)
 {
-    struct headers h;
-    headers_init(&h, s->arena);
-    h.status = 400;
+    struct headers plain, *h = &plain;
+    struct str body;
+    headers_init(&plain, s->arena);
+    plain.status = 400;
+    if (s->events->error_reply) {
+        h = s->events->error_reply(s->user, s->arena, 400, detail, &body);
+        headers_remove_known(h, HDR_CONTENT_LENGTH); /* there is no stream to send a body on */
+    }
     s->link.queued_heads++;
-    h2_session_response(s->link.session, id, &h, 0, true, NULL);
+    h2_session_response(s->link.session, id, h, 0, true, NULL);
 }
 
 /* The user is told of what was no request, and the client too, unless the connection ends by it. */
@@ -151,7 +156,7 @@ static void refuse(struct h2_server *s, int32_t id, enum h2_head_verdict v, bool
         break;
     case H2_HEAD_REFUSED:
         s->events->on_malformed(s->user, 400, l->head.detail);
-        answer_400(s, id);
+        answer_400(s, id, l->head.detail);
         if (!end)
             h2_session_reset(l->session, id, H2_NO_ERROR);
         break;

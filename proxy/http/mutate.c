@@ -1,6 +1,9 @@
 #include "proxy/http/mutate.h"
 
 #include "base/random.h"
+#include "proxy/http/client_cert.h"
+#include "proxy/http/early_mutation.h"
+#include "proxy/http/ip_detection.h"
 #include "proxy/http/path.h"
 #include "proxy/http/stream.h"
 #include "proxy/server.h"
@@ -40,26 +43,6 @@ static void strip_host(struct stream *s)
 }
 
 /* --- addresses --- */
-
-/* The address `hops` entries from the right end of X-Forwarded-For. */
-static bool xff_address(struct str xff, uint32_t hops, struct addr *out)
-{
-    for (uint32_t skip = 0;; skip++) {
-        ptrdiff_t comma = -1;
-        for (size_t i = xff.len; i > 0; i--) {
-            if (xff.p[i - 1] == ',') {
-                comma = (ptrdiff_t)i - 1;
-                break;
-            }
-        }
-        struct str last = str_trim(str_n(xff.p + comma + 1, xff.len - (size_t)(comma + 1)));
-        if (skip == hops)
-            return addr_parse_ip(last, 0, out);
-        if (comma < 0)
-            return false;
-        xff.len = (size_t)comma;
-    }
-}
 
 /* A client on this machine is known outside by the machine's address. */
 static struct str client_ip(const struct stream *s, char *text)
@@ -146,67 +129,124 @@ static void drop_edge_headers(struct headers *h)
     headers_remove(h, STR("x-envoy-downstream-service-node"));
 }
 
-/* The address a request came from: the connection's, or what trusted proxies say. False if it is
- * only good for logging: X-Forwarded-For has several entries or none. */
-static bool client_address(struct stream *s, struct addr *out)
+/* The address a request came from: the connection's, or what trusted proxies say. `trusted`: good
+ * for more than logging; X-Forwarded-For with several entries or none is not. */
+static struct ip_detected client_address(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
+    const struct addr *peer = &s->hc->down->info.remote;
     struct str xff = STR_NULL;
+    struct ip_detected r = {0};
+    if (cfg->ip_detection)
+        return ip_detect(cfg->ip_detection, s->request, peer, s->arena);
     bool had = headers_value(s->request, STR("x-forwarded-for"), s->arena, &xff);
-    struct addr named;
-    *out = s->hc->down->info.remote;
     if (cfg->use_remote_address) {
-        if (cfg->xff_hops && had && xff_address(xff, cfg->xff_hops - 1, &named))
-            *out = named;
-        return !had;
+        r.append = !cfg->skip_xff_append;
+        r.found = true;
+        r.trusted = !had;
+        if (!cfg->xff_hops || !had || !xff_address(xff, cfg->xff_hops - 1, &r.addr))
+            r.addr = *peer;
+        return r;
     }
-    if (!had || !xff_address(xff, cfg->xff_hops, &named))
-        return false;
-    *out = named;
-    return str_chr(xff, ',') < 0;
+    r.found = had && xff_address(xff, cfg->xff_hops, &r.addr);
+    r.trusted = str_chr(xff, ',') < 0;
+    return r;
 }
 
-/* Finds out who asks; true if the request comes from outside (Envoy's edge request). */
-static bool find_client(struct stream *s)
+/* Who asks is told to who is asked. */
+static void tell_user_agent(const struct hcm_config *cfg, struct headers *h)
+{
+    if (!cfg->service_cluster.len)
+        return;
+    headers_set(h, STR("x-envoy-downstream-service-cluster"), cfg->service_cluster);
+    if (!headers_known(h, HDR_USER_AGENT))
+        headers_add_known(h, HDR_USER_AGENT, cfg->service_cluster);
+    if (cfg->service_node.len)
+        headers_set(h, STR("x-envoy-downstream-service-node"), cfg->service_node);
+}
+
+/* Finds out who asks; sets *edge if the request comes from outside (Envoy's edge request). False:
+ * it was answered. */
+static bool find_client(struct stream *s, bool *edge)
 {
     const struct hcm_config *cfg = s->hc->config;
     struct headers *h = s->request;
-    struct addr client;
-    bool internal = client_address(s, &client) && is_internal(cfg, &client);
-    s->info.downstream_remote = client;
-    if (cfg->use_remote_address && !cfg->skip_xff_append)
+    struct ip_detected who = client_address(s);
+    const struct addr *client = &s->info.downstream_remote; /* until now the peer's */
+    if (who.found)
+        s->info.downstream_remote = who.addr;
+    bool internal = who.found && who.trusted && is_internal(cfg, client);
+    *edge = false;
+    if (who.reject) {
+        stream_local_reply(s, who.reject, 0, STR("rejecting_because_detection_failed"), STR_NULL);
+        return false;
+    }
+    if (who.append)
         append_xff(s);
     if (internal) {
         headers_set_known(h, HDR_X_ENVOY_INTERNAL, STR("true"));
-        return false;
+        s->force_trace = headers_find(h, STR("x-envoy-force-trace")) != NULL;
+        return true;
     }
     headers_remove_known(h, HDR_X_ENVOY_INTERNAL);
     drop_internal_headers(h);
     if (!cfg->use_remote_address)
-        return false;
+        return true;
     drop_edge_headers(h);
+    *edge = true;
     char text[ADDR_TEXT_MAX];
-    struct str ip = addr_format_ip(&client, text);
+    struct str ip = addr_format_ip(client, text);
     if (ip.len)
         headers_set_known(h, HDR_X_ENVOY_EXTERNAL_ADDRESS, arena_str(s->arena, ip));
     return true;
 }
 
+/* What a scheme says, in lower case; empty: it is none that we know. */
+static struct str known_scheme(struct str s)
+{
+    if (str_ieq(s, STR("https")))
+        return STR("https");
+    return str_ieq(s, STR("http")) ? STR("http") : STR_NULL;
+}
+
 static void set_forwarded_proto(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
-    struct str scheme = s->hc->down->info.tls ? STR("https") : STR("http");
+    struct headers *h = s->request;
+    struct str own = s->hc->down->info.tls ? STR("https") : STR("http");
     bool overwrite = cfg->use_remote_address && cfg->xff_hops == 0;
-    struct header *f = headers_known(s->request, HDR_X_FORWARDED_PROTO);
+    struct header *f = headers_known(h, HDR_X_FORWARDED_PROTO);
+    struct str said = own;
     if (overwrite || !f || !f->value.len)
-        headers_set_known(s->request, HDR_X_FORWARDED_PROTO, scheme);
-    else if (str_ieq(f->value, STR("http")) || str_ieq(f->value, STR("https")))
-        scheme = f->value;
-    s->request->scheme = scheme;
-    if (cfg->append_x_forwarded_port &&
-        (overwrite || !headers_find(s->request, STR("x-forwarded-port"))))
-        headers_set(s->request, STR("x-forwarded-port"),
+        headers_set_known(h, HDR_X_FORWARDED_PROTO, own);
+    else
+        said = known_scheme(f->value);
+    if (cfg->scheme.len) {
+        headers_set_known(h, HDR_X_FORWARDED_PROTO, cfg->scheme);
+        h->scheme = cfg->scheme;
+    }
+    if (h->scheme.len) /* of the target, or of HTTP/2 */
+        h->scheme = known_scheme(h->scheme);
+    if (!h->scheme.len)
+        h->scheme = said.len ? said : own;
+    if (cfg->append_x_forwarded_port && (overwrite || !headers_find(h, STR("x-forwarded-port"))))
+        headers_set(h, STR("x-forwarded-port"),
                     arena_printf(s->arena, "%u", addr_port(&s->hc->down->info.direct_local)));
+}
+
+/* At the edge a target that says https over a connection that is not is refused: who believes one
+ * of them is wrong. */
+static bool check_scheme(struct stream *s)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    bool edge = cfg->use_remote_address && cfg->xff_hops == 0;
+    if (!edge || s->info.protocol == PROTOCOL_HTTP2 || s->hc->down->info.tls ||
+        !str_eq(s->request->scheme, STR("https")))
+        return true;
+    s->down->ops->close_after(s->down);
+    stream_local_reply(s, 403, FLAG(DOWNSTREAM_PROTOCOL_ERROR),
+                       STR("http1.https_url_on_plaintext_connection"), STR("Forbidden"));
+    return false;
 }
 
 static void set_request_id(struct stream *s, bool edge)
@@ -226,61 +266,6 @@ static void set_request_id(struct stream *s, bool edge)
     headers_set_known(s->request, HDR_X_REQUEST_ID, s->info.request_id);
 }
 
-/* --- x-forwarded-client-cert --- */
-
-static void add_part(struct stream *s, struct str *text, const char *key, struct str value,
-                     bool quoted)
-{
-    const char *sep = text->len ? ";" : "";
-    *text = quoted
-                ? arena_printf(s->arena, "%.*s%s%s=\"%.*s\"", STR_ARG(*text), sep, key,
-                               STR_ARG(value))
-                : arena_printf(s->arena, "%.*s%s%s=%.*s", STR_ARG(*text), sep, key, STR_ARG(value));
-}
-
-static struct str own_xfcc(struct stream *s, const struct tls_peer *tls)
-{
-    const struct hcm_config *cfg = s->hc->config;
-    struct str text = STR_NULL;
-    for (size_t i = 0; i < tls->num_local_uri_sans; i++)
-        add_part(s, &text, "By", tls->local_uri_sans[i], false);
-    if (tls->fingerprint_sha256.len)
-        add_part(s, &text, "Hash", tls->fingerprint_sha256, false);
-    if (cfg->cert_cert && tls->cert_pem_urlencoded.len)
-        add_part(s, &text, "Cert", tls->cert_pem_urlencoded, true);
-    if (cfg->cert_subject)
-        add_part(s, &text, "Subject", tls->subject, true);
-    if (cfg->cert_uri && !tls->num_uri_sans)
-        add_part(s, &text, "URI", STR(""), false); /* as Envoy says that there is none */
-    for (size_t i = 0; cfg->cert_uri && i < tls->num_uri_sans; i++)
-        add_part(s, &text, "URI", tls->uri_sans[i], false);
-    for (size_t i = 0; cfg->cert_dns && i < tls->num_dns_sans; i++)
-        add_part(s, &text, "DNS", tls->dns_sans[i], false);
-    return text;
-}
-
-static void set_client_cert(struct stream *s)
-{
-    const struct hcm_config *cfg = s->hc->config;
-    const struct tls_peer *tls = s->hc->down->info.tls;
-    bool mutual = tls && tls->verified;
-    if (cfg->forward_cert == CERT_ALWAYS_FORWARD_ONLY)
-        return;
-    if (cfg->forward_cert == CERT_SANITIZE || !mutual) {
-        headers_remove_known(s->request, HDR_X_FORWARDED_CLIENT_CERT);
-        return;
-    }
-    if (cfg->forward_cert == CERT_FORWARD_ONLY)
-        return;
-    struct str text = own_xfcc(s, tls);
-    struct str before;
-    if (cfg->forward_cert == CERT_APPEND_FORWARD &&
-        headers_value(s->request, STR("x-forwarded-client-cert"), s->arena, &before) && before.len)
-        text = arena_printf(s->arena, "%.*s,%.*s", STR_ARG(before), STR_ARG(text));
-    if (text.len)
-        headers_set_known(s->request, HDR_X_FORWARDED_CLIENT_CERT, text);
-}
-
 static void append_via(struct headers *h, struct str via)
 {
     struct header *f = headers_known(h, HDR_VIA);
@@ -290,6 +275,18 @@ static void append_via(struct headers *h, struct str via)
         f->value = arena_printf(h->arena, "%.*s, %.*s", STR_ARG(f->value), STR_ARG(via));
     else
         headers_add_known(h, HDR_VIA, via);
+}
+
+/* As the codec would, if it knew: HTTP/2 ends the stream without a word. */
+static void refuse_underscore(struct stream *s)
+{
+    if (s->info.protocol == PROTOCOL_HTTP2) {
+        stream_response_reset(s, FLAG(DOWNSTREAM_REMOTE_RESET), STR("http2.unexpected_underscore"));
+        return;
+    }
+    s->down->ops->close_after(s->down);
+    stream_local_reply(s, 400, FLAG(DOWNSTREAM_PROTOCOL_ERROR), STR("http1.unexpected_underscore"),
+                       STR("Bad Request"));
 }
 
 /* Names with '_' may be taken for ones with '-' behind us. */
@@ -302,7 +299,7 @@ static bool check_underscores(struct stream *s)
         if (str_chr(f->name, '_') < 0)
             continue;
         if (action == UNDERSCORES_REJECT) {
-            stream_local_reply(s, 400, 0, STR("http1.unexpected_underscore"), STR_NULL);
+            refuse_underscore(s);
             return false;
         }
         headers_remove_at(s->request, f);
@@ -330,7 +327,7 @@ static bool fix_path(struct stream *s)
     if (cfg->merge_slashes)
         path_merge_slashes(s->arena, path);
     if (redirect) {
-        stream_redirect(s, 307, *path, STR("path_normalization_redirect"));
+        stream_redirect(s, 307, *path, STR("path_normalization_failed"));
         return false;
     }
     return true;
@@ -339,22 +336,28 @@ static bool fix_path(struct stream *s)
 bool mutate_request(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
+    if (cfg->early_mutation)
+        early_mutation_apply(cfg->early_mutation, s->request, &s->info);
     s->info.original_path = s->request->path;
+    if (!check_scheme(s))
+        return false;
     if (!check_underscores(s) || !fix_path(s))
         return false;
     if (cfg->strip_any_port || cfg->strip_matching_port || cfg->strip_trailing_dot)
         strip_host(s);
-    bool edge = find_client(s);
+    bool edge;
+    if (!find_client(s, &edge))
+        return false;
+    tell_user_agent(cfg, s->request);
     set_forwarded_proto(s);
     set_request_id(s, edge);
-    set_client_cert(s);
+    client_cert_set(s);
     append_via(s->request, cfg->via);
     return true;
 }
 
-void mutate_response(struct stream *s, struct headers *h)
+void mutate_own_response(const struct hcm_config *cfg, struct worker *w, struct headers *h)
 {
-    const struct hcm_config *cfg = s->hc->config;
     switch (cfg->server_header) {
     case SERVER_OVERWRITE:
         headers_set_known(h, HDR_SERVER, cfg->server_name);
@@ -367,8 +370,15 @@ void mutate_response(struct stream *s, struct headers *h)
         break;
     }
     if (!headers_known(h, HDR_DATE))
-        headers_add_known(h, HDR_DATE, arena_str(h->arena, worker_date(s->worker)));
-    if (cfg->request_id_in_response && s->info.request_id.len)
-        headers_set_known(h, HDR_X_REQUEST_ID, s->info.request_id);
+        headers_add_known(h, HDR_DATE, arena_str(h->arena, worker_date(w)));
     append_via(h, cfg->via);
+}
+
+void mutate_response(struct stream *s, struct headers *h)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    mutate_own_response(cfg, s->worker, h);
+    bool traced = s->force_trace || cfg->request_id_in_response;
+    if (traced && s->info.request_id.len)
+        headers_set_known(h, HDR_X_REQUEST_ID, s->info.request_id);
 }

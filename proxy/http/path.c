@@ -51,10 +51,12 @@ static void drop_segment(const char *p, size_t *n)
 }
 
 /* Called at the end of a segment that began at `from`: "." and ".." go, leaving the '/' before
- * them; true if it stays. */
+ * them; true if it stays. Parameters change nothing: servers that know them read "..;x" as ".."
+ * (CVE-2026-73551). */
 static bool end_segment(char *p, size_t *n, size_t from)
 {
-    size_t len = *n - from;
+    const char *params = memchr(p + from, ';', *n - from);
+    size_t len = params ? (size_t)(params - p) - from : *n - from;
     if (len == 1 && p[from] == '.') {
         *n = from;
         return false;

@@ -2,10 +2,10 @@
 
 #include "base/obj.h"
 #include "base/random.h"
-#include "proxy/http/grpc_reply.h"
+#include "proxy/http/local_reply.h"
 #include "proxy/http/mutate.h"
 #include "proxy/http/stream_filters.h"
-#include "proxy/observe/access_log.h"
+#include "proxy/http/stream_log.h"
 #include "proxy/worker.h"
 
 enum { STREAM_MAGIC = 0x53545245 };
@@ -85,14 +85,14 @@ static void finish(struct stream *s)
     timer_disarm(&s->idle);
     timer_disarm(&s->deadline);
     timer_disarm(&s->max_duration);
+    stream_log_stop(s);
     const struct hcm_config *cfg = s->hc->config;
     unsigned thread = s->worker->index;
     s->info.end_us = now_us(s);
     stats_gauge_dec(cfg->stats, thread, HCM_RQ_ACTIVE);
     stats_record(cfg->stats, thread, HCM_RQ_TIME, (s->info.end_us - s->info.start_us) / 1000);
     count_response(s);
-    for (size_t i = 0; i < cfg->num_logs; i++)
-        access_log_write(cfg->logs[i], &s->info);
+    stream_log(s, LOG_TYPE_DOWNSTREAM_END);
     list_remove(&s->link);
     worker_count(&s->worker->num_active, -1);
     loop_defer_free(s->worker->loop, &s->free_task);
@@ -144,6 +144,8 @@ static void response_ended(struct stream *s)
 static void open_tunnel(struct stream *s)
 {
     s->tunnel_open = true;
+    if (s->hc->config->log_tunnel)
+        stream_log(s, LOG_TYPE_DOWNSTREAM_TUNNEL);
     stats_inc(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_TOTAL);
     stats_gauge_inc(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_ACTIVE);
     stream_resume_request(s);
@@ -160,7 +162,9 @@ static void send_headers(void *user, struct headers *h, bool end)
     s->info.response = h;
     s->info.response_code = h->status;
     mutate_response(s, h);
-    if (worker_drain_close(s->worker) || s->hc->down->draining) {
+    if (s->hc->ending) {
+        s->down->ops->close_after(s->down);
+    } else if (worker_drain_close(s->worker) || s->hc->down->draining) {
         hcm_count(s->hc, HCM_CX_DRAIN_CLOSE);
         s->down->ops->close_after(s->down);
     }
@@ -248,37 +252,23 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
     reset_down(s);
 }
 
-/* A gRPC client understands trailers only. */
-static void as_grpc(struct stream *s, struct headers *h, struct str body)
-{
-    headers_set_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
-    if (!headers_known(h, HDR_GRPC_STATUS)) /* who answers may know better */
-        headers_add_known(h, HDR_GRPC_STATUS,
-                          arena_printf(s->arena, "%u", grpc_status_of_http(h->status)));
-    if (body.len)
-        headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message_encode(s->arena, body));
-    h->status = 200;
-}
-
 /* Sends a whole response of our own. */
 static void reply(struct stream *s, struct headers *h, struct str body)
 {
-    if (s->request && !s->grpc_bridged && headers_is_grpc(s->request)) {
-        as_grpc(s, h, body);
-        body = STR_NULL;
-    }
-    if (body.len) {
-        headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
-        if (!headers_known(h, HDR_CONTENT_TYPE))
-            headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
-    }
     http_chain_stop(&s->chain, HTTP_REQUEST);
+    if (!s->received && s->info.protocol != PROTOCOL_HTTP2 && s->down) {
+        /* What is left of the request is read by nobody. */
+        hcm_count(s->hc, HCM_RQ_RX_RESET);
+        s->down->ops->close_after(s->down);
+    }
     router_cleanup(&s->router);
     if (s->route && s->route->attempt_count_response && s->info.attempts)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT,
                           arena_printf(s->arena, "%u", s->info.attempts));
     if (s->route)
         route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
+    bool grpc = s->request && !s->grpc_bridged && headers_is_grpc(s->request);
+    body = local_reply_finish(s->hc->config->local_reply, h, body, grpc, &s->info);
     bool with_body = body.len && !s->is_head;
     stream_response_headers(s, h, !with_body);
     if (!with_body || s->state == STREAM_DONE)
@@ -445,6 +435,10 @@ static void choose_route(struct stream *s)
 static enum step_result step_route(struct stream *s)
 {
     choose_route(s);
+    if (s->hc->config->log_new_request) {
+        s->info.upstream_cluster = s->cluster_name;
+        stream_log(s, LOG_TYPE_DOWNSTREAM_START);
+    }
     set_state(s, STREAM_FILTERS);
     return STEP_NEXT;
 }
@@ -686,7 +680,7 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
         s->info.flags |= FLAG(DOWNSTREAM_PROTOCOL_ERROR);
         s->info.code_details = detail;
         if (!s->response_started)
-            s->info.response_code = 400; /* the codec has said so */
+            s->info.response_code = s->hc->error_status; /* what the codec has said */
         finish(s);
         return;
     }
@@ -738,6 +732,7 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
     timer_init(&s->deadline, w->loop, on_deadline, s);
     timer_init(&s->max_duration, w->loop, on_max_duration, s);
     task_init(&s->free_task, run_free, s);
+    stream_log_init(s);
     list_push_tail(&hc->streams, &s->link);
     worker_count(&w->num_active, 1);
     worker_count(&w->num_started, 1);

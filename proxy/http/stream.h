@@ -39,6 +39,7 @@ struct stream {
     struct http_chain chain;
     struct router router;
     struct timer idle, deadline, max_duration;
+    struct timer log_interval; /* only where the configuration has one */
     struct task free_task;
     bool tunnel;           /* the request asks for an upgrade or is CONNECT */
     bool tunnel_open;      /* granted */
@@ -50,6 +51,7 @@ struct stream {
     bool is_head;      /* HEAD: the response has no body */
     bool grpc_bridged; /* a filter made it a request of gRPC: its client does not speak that */
     bool down_above;
+    bool force_trace; /* x-envoy-force-trace, from inside */
 };
 
 /* stream_new_from is the codec's new_stream event (struct http_server_events). */

@@ -79,10 +79,9 @@ static void over(struct downstream *d)
     loop_defer_free(d->worker->loop, &d->free_task);
 }
 
-static void write_logs(struct downstream *d, const struct stream_info *si)
+static void write_logs(struct downstream *d, struct stream_info *si)
 {
-    for (size_t i = 0; i < d->listener->num_logs; i++)
-        access_log_write(d->listener->logs[i], si);
+    access_logs_write(d->listener->logs, d->listener->num_logs, si, LOG_TYPE_NOT_SET);
 }
 
 /* The listener's own access log has a line a connection. */

@@ -1,12 +1,24 @@
 #include "proxy/network/hcm.h"
 
 #include "base/obj.h"
+#include "proxy/http/h1_write.h"
+#include "proxy/http/local_reply.h"
+#include "proxy/http/mutate.h"
 #include "proxy/http/stream.h"
 #include "proxy/network/hcm_config.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/worker.h"
 
 enum { HCM_MAGIC = 0x48434d43 };
+
+#define IDLE STR("stream_idle_timeout")
+
+/* What Envoy finds later than the rest that is wrong with a head: it answers with less. */
+static bool found_late(struct str detail)
+{
+    return str_eq(detail, STR("missing_host_header")) ||
+           str_eq(detail, STR("path_normalization_failed"));
+}
 
 void hcm_count(const struct hcm_conn *hc, uint32_t stat)
 {
@@ -17,6 +29,8 @@ static void new_stream(void *user, struct codec_stream *cs)
 {
     struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
     hc->num_streams++;
+    if (hc->num_streams == hc->config->limits.max_requests)
+        hcm_count(hc, HCM_CX_MAX_REQUESTS);
     stream_new_from(hc, cs, cs->arena);
 }
 
@@ -32,42 +46,91 @@ static void arena_unused(void *user, struct arena *a)
     worker_arena_put(hc->down->worker, a);
 }
 
-/* What was not a request is logged all the same: somebody has to find out who sends it. */
-static void on_malformed(void *user, unsigned status, struct str detail)
+static struct stream_info conn_stream_info(const struct hcm_conn *hc)
 {
-    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
-    const struct hcm_config *cfg = hc->config;
     struct loop *l = hc->down->worker->loop;
-    static const uint8_t by_class[] = {[4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
-    hcm_count(hc, HCM_RQ_TOTAL);
-    hcm_count(hc, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
-    hcm_count(hc, HCM_RQ_COMPLETED);
-    if (status == 408)
-        hcm_count(hc, HCM_RQ_HEADER_TIMEOUT);
-    else if (status == 431)
-        hcm_count(hc, HCM_RQ_TOO_LARGE);
-    else if (status || hc->http2)
-        hcm_count(hc, HCM_CX_PROTOCOL_ERROR);
-    if (status / 100 == 4 || status / 100 == 5)
-        hcm_count(hc, by_class[status / 100]);
-    uint64_t flags = FLAG(DOWNSTREAM_PROTOCOL_ERROR);
-    if (status == 0 && !hc->http2) /* it left in the middle of a head */
-        flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
-    else if (status == 408)
-        flags = 0;
-    struct stream_info si = {
+    return (struct stream_info){
         .conn = &hc->down->info,
         .protocol = hc->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11,
         .start_wall_us = loop_wall_us(l),
         .start_us = loop_now_us(l),
         .end_us = loop_now_us(l),
-        .response_code = status,
-        .code_details = detail,
-        .flags = flags,
         .downstream_remote = hc->down->info.remote,
     };
-    for (size_t i = 0; i < cfg->num_logs; i++)
-        access_log_write(cfg->logs[i], &si);
+}
+
+static struct str error_body(unsigned status, struct str detail)
+{
+    if (found_late(detail))
+        return STR("");
+    if (str_eq(detail, STR("request_header_timeout")))
+        return STR("request header timeout");
+    if (str_eq(detail, STR("request_overall_timeout")))
+        return STR("request timeout");
+    return str_eq(detail, IDLE) ? STR("stream timeout") : h1_reason(status);
+}
+
+/* What the head of a request was too slow for. */
+static uint32_t timeout_stat(struct str detail)
+{
+    if (str_eq(detail, IDLE))
+        return HCM_RQ_IDLE_TIMEOUT;
+    return str_eq(detail, STR("request_overall_timeout")) ? HCM_RQ_TIMEOUT : HCM_RQ_HEADER_TIMEOUT;
+}
+
+static struct headers *error_reply(void *user, struct arena *a, unsigned status, struct str detail,
+                                   struct str *out_body)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    struct headers *h = ARENA_NEW(a, struct headers);
+    struct stream_info none = conn_stream_info(hc), *si = &none;
+    if (!hc->http2 && !list_empty(&hc->streams))
+        si = &CONTAINER_OF(hc->streams.next, struct stream, link)->info;
+    headers_init(h, a);
+    h->status = (uint16_t)status;
+    bool grpc = si->request && headers_is_grpc(si->request);
+    si->code_details = detail;
+    *out_body = local_reply_finish(hc->config->local_reply, h, error_body(status, detail), grpc,
+                                   si);
+    si->response = NULL; /* a goes first */
+    hc->error_status = h->status;
+    hc->error_bytes = out_body->len;
+    mutate_own_response(hc->config, hc->down->worker, h);
+    return h;
+}
+
+/* What was not a request is logged all the same: somebody has to find out who sends it. */
+static void on_malformed(void *user, unsigned status, struct str detail)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    const struct hcm_config *cfg = hc->config;
+    static const uint8_t by_class[] = {
+        [1] = HCM_RQ_1XX, [2] = HCM_RQ_2XX, [3] = HCM_RQ_3XX, [4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
+    unsigned said = status && !hc->http2 ? hc->error_status : status;
+    hcm_count(hc, HCM_RQ_TOTAL);
+    hcm_count(hc, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
+    hcm_count(hc, HCM_RQ_COMPLETED);
+    if (status)
+        hcm_count(hc, HCM_RQ_RX_RESET);
+    if (status == 408)
+        hcm_count(hc, timeout_stat(detail));
+    else if (status == 431)
+        hcm_count(hc, HCM_RQ_TOO_LARGE);
+    else if (status || hc->http2)
+        hcm_count(hc, HCM_CX_PROTOCOL_ERROR);
+    if (said >= 100 && said < 600)
+        hcm_count(hc, by_class[said / 100]);
+    uint64_t flags = FLAG(DOWNSTREAM_PROTOCOL_ERROR);
+    if (status == 0 && !hc->http2) /* it left in the middle of a head */
+        flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
+    else if (status == 408 || found_late(detail))
+        flags = str_eq(detail, IDLE) ? FLAG(STREAM_IDLE_TIMEOUT) : 0;
+    struct stream_info si = conn_stream_info(hc);
+    si.response_code = said;
+    si.bytes_sent = status ? hc->error_bytes : 0;
+    si.code_details = detail;
+    si.flags = flags;
+    access_logs_write(cfg->logs, cfg->num_logs, &si, LOG_TYPE_DOWNSTREAM_END);
 }
 
 static void count_bytes(struct hcm_conn *hc)
@@ -121,23 +184,45 @@ static void on_too_many_resets(void *user)
     hcm_count(OBJ_CAST(user, struct hcm_conn, HCM_MAGIC), HCM_RQ_TOO_MANY_RESETS);
 }
 
+static void on_idle(void *user)
+{
+    struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
+    hcm_count(hc, HCM_CX_IDLE_TIMEOUT);
+    hc->ending = true;
+}
+
 static const struct http_server_events events = {
     .new_stream = new_stream,
     .arena_for = arena_for,
     .arena_unused = arena_unused,
+    .error_reply = error_reply,
     .on_malformed = on_malformed,
     .on_too_many_resets = on_too_many_resets,
+    .on_idle = on_idle,
     .on_closed = on_closed,
 };
 
 static void on_age(void *arg)
 {
     struct hcm_conn *hc = OBJ_CAST(arg, struct hcm_conn, HCM_MAGIC);
-    hc->down->draining = true; /* the next response says so */
-    if (hc->codec)
+    bool over = hc->ending || !hc->num_streams || !hc->config->drain_ms;
+    if (!hc->ending)
+        hcm_count(hc, HCM_CX_MAX_DURATION);
+    if (!hc->codec) {
+        conn_close(&hc->down->conn, CONN_CLOSE_NOW, 0);
+        return;
+    }
+    if (hc->http2) { /* which has its own way to take requests for a while */
+        hc->codec->ops->drain(hc->codec);
+        return;
+    }
+    hc->ending = true; /* the next response says so */
+    if (hc->config->http1_safe_duration && hc->num_streams)
+        hcm_count(hc, HCM_CX_SOFT_DRAIN);
+    else if (over)
         hc->codec->ops->drain(hc->codec);
     else
-        conn_close(&hc->down->conn, CONN_CLOSE_NOW, 0);
+        timer_arm(&hc->age, hc->config->drain_ms);
 }
 
 /* --- which protocol --- */

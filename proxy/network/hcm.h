@@ -29,6 +29,10 @@
     X(HCM_CX_UPGRADES_TOTAL, "downstream_cx_upgrades_total", COUNTER)                              \
     X(HCM_CX_UPGRADES_ACTIVE, "downstream_cx_upgrades_active", GAUGE)                              \
     X(HCM_CX_DRAIN_CLOSE, "downstream_cx_drain_close", COUNTER)                                    \
+    X(HCM_CX_MAX_DURATION, "downstream_cx_max_duration_reached", COUNTER)                          \
+    X(HCM_CX_SOFT_DRAIN, "downstream_cx_http1_soft_drain", COUNTER)                                \
+    X(HCM_CX_MAX_REQUESTS, "downstream_cx_max_requests_reached", COUNTER)                          \
+    X(HCM_CX_IDLE_TIMEOUT, "downstream_cx_idle_timeout", COUNTER)                                  \
     X(HCM_CX_PROTOCOL_ERROR, "downstream_cx_protocol_error", COUNTER)                              \
     X(HCM_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                         \
     X(HCM_CX_RX, "downstream_cx_rx_bytes_total", COUNTER)                                          \
@@ -101,6 +105,8 @@ struct hcm_config {
     enum forward_cert forward_cert;
     bool cert_subject, cert_cert, cert_chain, cert_dns, cert_uri;
     bool use_remote_address;
+    struct ip_detection *ip_detection;     /* NULL: X-Forwarded-For and the fields below */
+    struct early_mutation *early_mutation; /* NULL: none */
     bool skip_xff_append;
     uint32_t xff_hops;
     struct cidr *internal; /* internal_address_config: who is one of us; by default nobody */
@@ -115,7 +121,14 @@ struct hcm_config {
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;
+    struct str scheme;                        /* instead of what is said; empty: none */
+    bool scheme_match_upstream;               /* of the upstream's connection, when it is known */
+    struct str service_cluster, service_node; /* add_user_agent; empty: not */
     struct str via;
+    struct local_reply *local_reply;  /* NULL: none configured */
+    uint64_t log_interval_ms;         /* 0: at the end only */
+    bool log_new_request, log_tunnel; /* and at these moments */
+    bool http1_safe_duration;         /* an old connection ends with a response, never by itself */
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
 };
 
@@ -133,7 +146,10 @@ struct hcm_conn {
     struct timer age;
     uint64_t num_streams;
     uint64_t counted_rx, counted_tx;
+    unsigned error_status; /* of the last response of the codec's own */
+    size_t error_bytes;    /* of its body */
     bool closed;
+    bool ending; /* idle or old: it takes one more request at most */
 };
 
 /* hcm_count adds one to a statistic of the connection's manager. Worker. */

@@ -6,7 +6,10 @@
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "proxy/http/early_mutation.h"
 #include "proxy/http/h2_stats.h"
+#include "proxy/http/local_reply.h"
+#include "proxy/network/hcm_options.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router_config.h"
 #include "xds/source.h"
@@ -66,7 +69,10 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
     c->stream_idle_ms = wkt_duration_ms(m->stream_idle_timeout, DEFAULT_STREAM_IDLE_MS, e,
                                         "stream_idle_timeout");
     c->request_ms = wkt_duration_ms(m->request_timeout, 0, e, "request_timeout");
+    l->request_ms = c->request_ms;
+    l->stream_idle_ms = c->stream_idle_ms;
     c->drain_ms = wkt_duration_ms(m->drain_timeout, DEFAULT_DRAIN_MS, e, "drain_timeout");
+    c->http1_safe_duration = m->http1_safe_max_connection_duration;
     if (common) {
         size_t mark = errors_push(e, "common_http_protocol_options");
         l->idle_timeout_ms = wkt_duration_ms(common->idle_timeout, DEFAULT_IDLE_MS, e,
@@ -99,7 +105,8 @@ static void compile_http2(struct hcm_config *c, const Hcm *m, struct errors *e)
         errors_add(e, "codec_type", "only AUTO, HTTP1 and HTTP2 are supported");
     l->h2 = &c->h2;
     l->drain_ms = c->drain_ms;
-    l->flush_ms = c->stream_idle_ms;
+    l->flush_ms = wkt_duration_ms(m->stream_flush_timeout, c->stream_idle_ms, e,
+                                  "stream_flush_timeout");
 }
 
 static void compile_client_cert(struct hcm_config *c, const Hcm *m)
@@ -109,6 +116,7 @@ static void compile_client_cert(struct hcm_config *c, const Hcm *m)
         return;
     c->cert_subject = wkt_bool(m->set_current_client_cert_details->subject, false);
     c->cert_cert = m->set_current_client_cert_details->cert;
+    c->cert_chain = m->set_current_client_cert_details->chain;
     c->cert_dns = m->set_current_client_cert_details->dns;
     c->cert_uri = m->set_current_client_cert_details->uri;
 }
@@ -187,6 +195,16 @@ static void compile_logs(struct hcm_config *c, const struct compile_env *env, co
             c->logs[c->num_logs++] = l;
         errors_pop(e, mark);
     }
+}
+
+static void compile_local_reply(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
+                                struct errors *e)
+{
+    if (!m->local_reply_config)
+        return;
+    size_t mark = errors_push(e, "local_reply_config");
+    c->local_reply = local_reply_compile(c->arena, m->local_reply_config, env->pb, e);
+    errors_pop(e, mark);
 }
 
 static void compile_filters(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -272,6 +290,8 @@ void hcm_config_free(void *config)
     http_filter_list_free(&c->filters);
     for (size_t i = 0; i < c->num_upgrades; i++)
         http_filter_list_free(&c->upgrades[i].filters);
+    local_reply_cleanup(c->local_reply);
+    early_mutation_cleanup(c->early_mutation);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     regex_list_free(&c->regexes);
@@ -300,7 +320,9 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     compile_path(c, m);
     compile_identity(c, m, e);
     compile_internal(c, m, e);
+    hcm_options_compile(c, env, m, e);
     compile_logs(c, env, m, e);
+    compile_local_reply(c, env, m, e);
     compile_filters(c, env, m, e);
     compile_routes(c, env, m, e);
     if (e->num_errors > before) {

@@ -29,6 +29,7 @@ struct compile_env {
     const struct pb_opts *pb; /* how unknown and unsupported fields are treated */
     struct str listener_name; /* being compiled */
     bool inbound, outbound;   /* traffic_direction */
+    struct str node_id, node_cluster;
 };
 
 struct network_filter_ops {

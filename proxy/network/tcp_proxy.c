@@ -47,6 +47,8 @@ struct tcp_config {
     uint32_t connect_attempts;
     struct access_log **logs;
     size_t num_logs;
+    uint64_t log_interval_ms; /* 0: at the end only */
+    bool log_connected;
 };
 
 static void config_free(void *config)
@@ -85,6 +87,17 @@ static void compile_targets(struct tcp_config *c, const TcpProxy *m, struct erro
         errors_add(e, "weighted_clusters", "the weights must not all be 0");
 }
 
+static void compile_log_options(struct tcp_config *c, const TcpProxy *m, struct errors *e)
+{
+    if (!m->access_log_options)
+        return;
+    size_t mark = errors_push(e, "access_log_options");
+    c->log_interval_ms = wkt_duration_ms(m->access_log_options->access_log_flush_interval, 0, e,
+                                         "access_log_flush_interval");
+    c->log_connected = m->access_log_options->flush_access_log_on_connected;
+    errors_pop(e, mark);
+}
+
 static void *compile(const struct compile_env *env, const void *msg, struct errors *e)
 {
     const TcpProxy *m = msg;
@@ -105,6 +118,7 @@ static void *compile(const struct compile_env *env, const void *msg, struct erro
             c->logs[c->num_logs++] = l;
         errors_pop(e, mark);
     }
+    compile_log_options(c, m, e);
     if (e->num_errors > before) {
         config_free(c);
         return NULL;
@@ -126,7 +140,7 @@ struct tcp_conn {
     struct pool_request slot;
     struct pool_conn *up; /* NULL before the slot and after its end */
     struct stream_info info;
-    struct timer idle, age;
+    struct timer idle, age, log_interval;
     uint32_t attempts;
     bool down_closed; /* the downstream connection is over */
     bool down_paused; /* reading it waits for the upstream */
@@ -140,21 +154,33 @@ static void count(struct tcp_conn *t, uint32_t stat)
 
 static void connect_upstream(struct tcp_conn *t);
 
+static void write_logs(struct tcp_conn *t, enum log_type type)
+{
+    struct downstream *d = t->d;
+    t->info.end_us = loop_now_us(d->worker->loop);
+    t->info.bytes_received = d->conn.bytes_read;
+    t->info.bytes_sent = d->conn.bytes_written;
+    access_logs_write(t->config->logs, t->config->num_logs, &t->info, type);
+}
+
+static void on_log_interval(void *arg)
+{
+    struct tcp_conn *t = OBJ_CAST(arg, struct tcp_conn, TCP_MAGIC);
+    timer_arm(&t->log_interval, t->config->log_interval_ms);
+    write_logs(t, LOG_TYPE_TCP_PERIODIC);
+}
+
 static void finish(struct tcp_conn *t)
 {
     struct downstream *d = t->d;
     unsigned thread = d->worker->index;
-    struct loop *l = d->worker->loop;
     timer_disarm(&t->idle);
     timer_disarm(&t->age);
+    timer_disarm(&t->log_interval);
     pool_cancel(&t->slot);
-    t->info.end_us = loop_now_us(l);
-    t->info.bytes_received = d->conn.bytes_read;
-    t->info.bytes_sent = d->conn.bytes_written;
     stats_add(t->config->stats, thread, TCP_CX_RX, d->conn.bytes_read);
     stats_add(t->config->stats, thread, TCP_CX_TX, d->conn.bytes_written);
-    for (size_t i = 0; i < t->config->num_logs; i++)
-        access_log_write(t->config->logs[i], &t->info);
+    write_logs(t, LOG_TYPE_TCP_CONNECTION_END);
     host_unref(t->host);
     if (t->cluster)
         cluster_release(t->cluster);
@@ -338,6 +364,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result r, struct 
     if (r == POOL_READY) {
         t->up = pc;
         describe(t);
+        if (t->config->log_connected)
+            write_logs(t, LOG_TYPE_TCP_UPSTREAM_CONNECTED);
         conn_set_owner(&pc->conn, &up_ops, t);
         conn_set_half_close(&pc->conn, true);
         conn_set_limits(&pc->conn, t->cluster->config->buffer_limit);
@@ -427,6 +455,9 @@ static void start(void *config, struct downstream *d)
     d->stream = &t->info;
     timer_init(&t->idle, l, on_idle, t);
     timer_init(&t->age, l, on_age, t);
+    timer_init(&t->log_interval, l, on_log_interval, t);
+    if (t->config->log_interval_ms)
+        timer_arm(&t->log_interval, t->config->log_interval_ms);
     touch(t);
     if (t->config->max_ms)
         timer_arm(&t->age, t->config->max_ms);

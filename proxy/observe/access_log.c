@@ -2,14 +2,11 @@
 
 #include "api-protos/message.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
-#include "envoy/config/core/v3/extension.pb-c.h"
 #include "envoy/config/core/v3/substitution_format_string.pb-c.h"
 #include "envoy/extensions/access_loggers/file/v3/file.pb-c.h"
 #include "envoy/extensions/access_loggers/stream/v3/stream.pb-c.h"
-#include "envoy/extensions/formatter/req_without_query/v3/req_without_query.pb-c.h"
-#include "proxy/observe/format.h"
+#include "proxy/observe/format_string.h"
 #include "proxy/observe/log_filter.h"
-#include "tls/data_source.h"
 #include <errno.h>
 
 typedef Envoy__Config__Accesslog__V3__AccessLog AccessLog;
@@ -18,14 +15,12 @@ typedef Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog FileAccessLog;
 typedef Envoy__Extensions__AccessLoggers__Stream__V3__StdoutAccessLog StdoutAccessLog;
 typedef Envoy__Extensions__AccessLoggers__Stream__V3__StderrAccessLog StderrAccessLog;
 #define FILE_CASE(x) ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__##x
-#define FORMAT_CASE(x) ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_##x
 
 struct access_log {
     struct log_file *file;     /* NULL in --mode validate */
     struct log_filter *filter; /* NULL: every line */
     struct regex_list regexes;
-    struct format *text; /* one of the two */
-    struct json_format *json;
+    struct format_string format;
 };
 
 static const char default_format[] =
@@ -44,28 +39,10 @@ struct compiler {
 /* --- formats -----------------------------------------------------------------------------------
  */
 
-/* A formatter brings operators of its own. REQ_WITHOUT_QUERY is built in here. */
-static void check_formatters(const FormatString *m, struct compiler *c)
-{
-    for (size_t i = 0; i < m->n_formatters; i++) {
-        struct pb_any any;
-        size_t mark = errors_push_index(c->e, "formatters", i);
-        enum pb_any_status status = pb_any_unpack(m->formatters[i]->typed_config, c->a, c->e, c->pb,
-                                                  &any);
-        bool known =
-            any.type ==
-            &envoy__extensions__formatter__req_without_query__v3__req_without_query__descriptor;
-        if (status != PB_ANY_INVALID && !known)
-            errors_add(c->e, "typed_config", "the formatter %.*s is not supported",
-                       STR_ARG(any.type_name));
-        errors_pop(c->e, mark);
-    }
-}
-
 static void compile_text(struct compiler *c, const char *field, struct str text, bool omit_empty)
 {
     size_t mark = errors_push(c->e, field);
-    c->l->text = format_compile(c->a, text, omit_empty, c->e);
+    c->l->format.text = format_compile(c->a, text, omit_empty, c->e);
     errors_pop(c->e, mark);
 }
 
@@ -73,33 +50,13 @@ static void compile_json(struct compiler *c, const char *field, const void *msg,
                          bool sort)
 {
     size_t mark = errors_push(c->e, field);
-    c->l->json = json_format_compile(c->a, msg, omit_empty, sort, c->e);
+    c->l->format.json = json_format_compile(c->a, msg, omit_empty, sort, c->e);
     errors_pop(c->e, mark);
 }
 
 static void compile_default(struct compiler *c)
 {
-    c->l->text = format_compile(c->a, str_of(default_format), false, c->e);
-}
-
-static void compile_format_string(struct compiler *c, const FormatString *m)
-{
-    struct data_source source;
-    bool sort = m->json_format_options && m->json_format_options->sort_properties;
-    check_formatters(m, c);
-    switch ((int)m->format_case) {
-    case FORMAT_CASE(TEXT_FORMAT):
-        compile_text(c, "text_format", str_of(m->text_format), m->omit_empty_values);
-        return;
-    case FORMAT_CASE(JSON_FORMAT):
-        compile_json(c, "json_format", m->json_format, m->omit_empty_values, sort);
-        return;
-    case FORMAT_CASE(TEXT_FORMAT_SOURCE):
-        if (data_source_read(m->text_format_source, c->a, c->e, "text_format_source", &source))
-            compile_text(c, "text_format_source", source.bytes, m->omit_empty_values);
-        return;
-    }
-    errors_add(c->e, "format", "is required");
+    c->l->format.text = format_compile(c->a, str_of(default_format), false, c->e);
 }
 
 static void compile_log_format(struct compiler *c, const FormatString *m)
@@ -109,7 +66,7 @@ static void compile_log_format(struct compiler *c, const FormatString *m)
         return;
     }
     size_t mark = errors_push(c->e, "log_format");
-    compile_format_string(c, m);
+    (void)format_string_compile(&c->l->format, c->a, m, c->pb, c->e);
     errors_pop(c->e, mark);
 }
 
@@ -223,13 +180,16 @@ void access_log_write(const struct access_log *l, const struct stream_info *si)
     if (!l->file || (l->filter && !log_filter_pass(l->filter, si)))
         return;
     buffer_init(&b);
-    if (l->json) {
-        json_format_append(l->json, si, &b);
-        buffer_add(&b, "\n", 1);
-    } else {
-        format_append(l->text, si, &b);
-    }
+    format_string_append(&l->format, si, &b);
     struct str line = buffer_peek(&b);
     log_file_write(l->file, line.len == b.len ? line : buffer_pullup(&b, b.len));
     buffer_cleanup(&b);
+}
+
+void access_logs_write(struct access_log *const *logs, size_t n, struct stream_info *si,
+                       enum log_type type)
+{
+    si->log_type = type;
+    for (size_t i = 0; i < n; i++)
+        access_log_write(logs[i], si);
 }

@@ -46,5 +46,10 @@ struct access_log *access_log_compile(struct arena *a, const void *msg, struct l
                                       const struct pb_opts *pb, struct errors *e);
 void access_log_release(struct access_log *l);
 
+/* access_logs_write writes to each of the loggers whose filter passes; `si` is told what moment it
+ * is. Worker. */
+void access_logs_write(struct access_log *const *logs, size_t n, struct stream_info *si,
+                       enum log_type type);
+
 /* access_log_write evaluates the filter and writes. Worker. */
 void access_log_write(const struct access_log *l, const struct stream_info *si);

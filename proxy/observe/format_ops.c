@@ -5,6 +5,7 @@
 #include "proxy/observe/format.h"
 #include "proxy/observe/format_grpc.h"
 #include "proxy/observe/format_http.h"
+#include "proxy/observe/format_metadata.h"
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -224,6 +225,17 @@ static bool put_flags(op_ref op, info_ref si, struct format_out *o)
     }
     if (!any)
         format_out_put(o, STR("-"));
+    return true;
+}
+
+static bool put_log_type(op_ref op, info_ref si, struct format_out *o)
+{
+    static const struct str names[] = {
+#define X(id, name) STR(name),
+        LOG_TYPES(X)
+#undef X
+    };
+    format_out_put(o, names[si->log_type]);
     return true;
 }
 
@@ -610,6 +622,7 @@ static const struct format_op_def defs[] = {
     {"COMMON_DURATION", FORMAT_ARGS_REQUIRED, prepare_common_duration, NULL, get_common_duration,
      0},
 
+    {"ACCESS_LOG_TYPE", NONE, NULL, put_log_type, NULL, 0},
     {"PROTOCOL", NONE, NULL, put_protocol, NULL, 0},
     {"RESPONSE_CODE", NONE, NULL, NULL, get_response_code, 0},
     {"RESPONSE_CODE_DETAILS", FORMAT_ARGS_OPTIONAL, prepare_details, put_details, NULL, 0},
@@ -691,6 +704,12 @@ static const struct format_op_def defs[] = {
     {"DOWNSTREAM_TRANSPORT_FAILURE_REASON", NONE, NULL, put_downstream_failure, NULL, 0},
     {"CONNECTION_ID", NONE, NULL, NULL, get_connection_id, 0},
     {"FILTER_CHAIN_NAME", NONE, NULL, put_conn, NULL, CONN(chain_name)},
+    {"DYNAMIC_METADATA", FORMAT_ARGS_REQUIRED_LENGTH, format_dynamic_metadata_prepare,
+     format_metadata_put, NULL, 0, format_metadata_tree},
+    {"METADATA", FORMAT_ARGS_REQUIRED_LENGTH, format_metadata_prepare, format_metadata_put, NULL, 0,
+     format_metadata_tree},
+    {"FILTER_STATE", FORMAT_ARGS_REQUIRED_LENGTH, format_filter_state_prepare,
+     format_filter_state_put, NULL, 0, format_filter_state_tree},
     {"LOCAL_REPLY_BODY", NONE, NULL, put_local_reply_body, NULL, 0},
     {"LISTENER_NAME", NONE, NULL, put_conn, NULL, CONN(listener_name)},
 };
@@ -698,7 +717,6 @@ static const struct format_op_def defs[] = {
 /* Operators of Envoy's whose value nothing here knows. An operator that always said "-" would be
  * taken for an answer. */
 static const char *const unsupported[] = {
-    "ACCESS_LOG_TYPE",
     "CEL",
     "CLUSTER_METADATA",
     "COALESCE",
@@ -731,9 +749,6 @@ static const char *const unsupported[] = {
     "DOWNSTREAM_TLS_SESSION_ID",
     "DOWNSTREAM_WIRE_BYTES_RECEIVED",
     "DOWNSTREAM_WIRE_BYTES_SENT",
-    "DYNAMIC_METADATA",
-    "FILTER_STATE",
-    "METADATA",
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",
     "UPSTREAM_CONNECTION_ID",

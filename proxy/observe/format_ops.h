@@ -27,6 +27,10 @@ struct format_op_def {
     bool (*text)(const struct format_op *op, const struct stream_info *si, struct format_out *o);
     bool (*number)(const struct format_op *op, const struct stream_info *si, int64_t *out);
     size_t offset; /* of the field it shows, in stream_info, conn_info or tls_peer */
+    /* Where a value can be more than a text: the value, which may be put into `scratch` (with
+     * `boolean`: a text that is not cut); false when there is none. */
+    bool (*tree)(const struct format_op *op, const struct stream_info *si, struct json *scratch,
+                 const struct json **out);
 };
 
 /* A header that an operator asks for: by what is known of its name. */
@@ -50,8 +54,10 @@ struct format_header {
 /* One operator, compiled. */
 struct format_op {
     const struct format_op_def *def;
-    size_t max;                         /* bytes of its value; SIZE_MAX: all */
-    struct str name;                    /* a query parameter's, or the value itself */
+    size_t max;       /* bytes of its value; SIZE_MAX: all */
+    struct str name;  /* a query parameter's, a namespace, a key, or the value itself */
+    struct str *keys; /* below the namespace */
+    size_t num_keys;
     struct format_header header, other; /* the second is asked for when the first is absent */
     struct format_time time;            /* START_TIME(...) */
     int from, to;                       /* COMMON_DURATION: time points */

@@ -1,6 +1,7 @@
 #include "base/json.h"
 #include "google/protobuf/struct.pb-c.h"
 #include "proxy/observe/format.h"
+#include "proxy/observe/format_metadata.h"
 #include "proxy/observe/format_private.h"
 #include <math.h>
 #include <stdlib.h>
@@ -198,10 +199,38 @@ struct json_format *json_format_compile(struct arena *a, const void *struct_msg,
 static bool put_node(const struct node *n, bool omit, const struct stream_info *si,
                      struct format_out *o);
 
+/* A value that may be more than a text is itself, but a text is cut to its length. */
+static bool put_tree(const struct node *n, bool omit, const struct stream_info *si,
+                     struct format_out *o)
+{
+    struct json scratch;
+    const struct json *j;
+    bool there = n->op->def->tree(n->op, si, &scratch, &j);
+    if (!there && omit)
+        return false;
+    if (!there) {
+        format_out_raw(o, STR("null"));
+    } else if (j->type != JSON_STRING) {
+        o->left = SIZE_MAX;
+        format_put_tree(j, o);
+    } else {
+        format_out_raw(o, STR("\""));
+        o->json = true;
+        o->left = j == &scratch && scratch.boolean ? SIZE_MAX : n->op->max;
+        format_out_put(o, j->text.p ? j->text : STR(""));
+        o->json = false;
+        format_out_raw(o, STR("\""));
+    }
+    o->left = SIZE_MAX;
+    return true;
+}
+
 static bool put_operator(const struct node *n, bool omit, const struct stream_info *si,
                          struct format_out *o)
 {
     unsigned held = o->num_pending;
+    if (n->op->def->tree)
+        return put_tree(n, omit, si, o);
     if (!n->op->numeric)
         format_out_hold(o, STR("\""));
     o->json = true;

@@ -12,6 +12,7 @@ typedef Envoy__Config__Accesslog__V3__ComparisonFilter Comparison;
 typedef Envoy__Config__Accesslog__V3__RuntimeFilter Runtime;
 typedef Envoy__Config__Accesslog__V3__ResponseFlagFilter ResponseFlags;
 typedef Envoy__Config__Accesslog__V3__GrpcStatusFilter GrpcStatus;
+typedef Envoy__Config__Accesslog__V3__LogTypeFilter LogTypes;
 #define LOG(x) ENVOY__CONFIG__ACCESSLOG__V3__##x
 #define SPECIFIER(x) ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG_FILTER__FILTER_SPECIFIER_##x
 
@@ -25,6 +26,7 @@ enum filter_kind {
     FILTER_HEADER,
     FILTER_FLAGS,
     FILTER_GRPC,
+    FILTER_LOG_TYPE,
 };
 
 enum filter_op { OP_EQ, OP_GE, OP_LE, OP_NE };
@@ -32,11 +34,11 @@ enum filter_op { OP_EQ, OP_GE, OP_LE, OP_NE };
 struct log_filter {
     enum filter_kind kind;
     enum filter_op op;
-    bool exclude;     /* FILTER_GRPC */
+    bool exclude;     /* FILTER_GRPC, FILTER_LOG_TYPE */
     bool independent; /* FILTER_FRACTION: by chance, not by the request's id */
     uint32_t value;   /* to compare with */
     uint32_t numerator, denominator;
-    uint64_t bits; /* response flags, or gRPC statuses */
+    uint64_t bits; /* response flags, gRPC statuses or log types */
     const struct header_match *header;
     struct log_filter **children;
     size_t num_children;
@@ -132,6 +134,20 @@ static bool compile_grpc(struct compiler *c, struct log_filter *f, const GrpcSta
     return true;
 }
 
+static bool compile_log_types(struct compiler *c, struct log_filter *f, const LogTypes *m)
+{
+    f->exclude = m->exclude;
+    for (size_t i = 0; i < m->n_types; i++) {
+        int type = (int)m->types[i];
+        if (type < 0 || type >= NUM_LOG_TYPES) {
+            errors_add(c->e, "types", "value %d is not known", type);
+            return false;
+        }
+        f->bits |= 1ULL << type;
+    }
+    return true;
+}
+
 static bool compile_header(struct compiler *c, struct log_filter *f, void *msg)
 {
     size_t before = c->e->num_errors;
@@ -193,6 +209,9 @@ static bool compile_kind(struct compiler *c, struct log_filter *f, const Filter 
     case SPECIFIER(GRPC_STATUS_FILTER):
         f->kind = FILTER_GRPC;
         return compile_grpc(c, f, m->grpc_status_filter);
+    case SPECIFIER(LOG_TYPE_FILTER):
+        f->kind = FILTER_LOG_TYPE;
+        return compile_log_types(c, f, m->log_type_filter);
     }
     errors_add(c->e, NULL, "this kind of filter is not supported");
     return false;
@@ -217,6 +236,8 @@ static const char *specifier_name(const Filter *m)
         return "response_flag_filter";
     case SPECIFIER(GRPC_STATUS_FILTER):
         return "grpc_status_filter";
+    case SPECIFIER(LOG_TYPE_FILTER):
+        return "log_type_filter";
     }
     return "filter_specifier";
 }
@@ -325,6 +346,8 @@ bool log_filter_pass(const struct log_filter *f, const struct stream_info *si)
         return f->bits ? (si->flags & f->bits) != 0 : si->flags != 0;
     case FILTER_GRPC:
         return pass_grpc(f, si);
+    case FILTER_LOG_TYPE:
+        return (f->bits >> si->log_type & 1) != f->exclude;
     }
     return false;
 }

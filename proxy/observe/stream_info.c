@@ -27,6 +27,7 @@ void stream_info_set_upstream_tls(struct stream_info *si, const struct tls_peer 
     p->serial = arena_str(a, tls->serial);
     p->fingerprint_sha256 = arena_str(a, tls->fingerprint_sha256);
     p->cert_pem_urlencoded = STR_NULL; /* some kilobytes, for each request */
+    p->chain = NULL;
     p->local_subject = arena_str(a, tls->local_subject);
     p->version = arena_str(a, tls->version);
     p->cipher = arena_str(a, tls->cipher);

@@ -50,6 +50,31 @@ enum response_flag_bit {
 };
 #define FLAG(id) (1ULL << FLAG_BIT_##id)
 
+/* The moments at which something is logged: envoy.data.accesslog.v3.AccessLogType, by its numbers.
+ * X(id, "name") */
+#define LOG_TYPES(X)                                                                               \
+    X(NOT_SET, "NotSet")                                                                           \
+    X(TCP_UPSTREAM_CONNECTED, "TcpUpstreamConnected")                                              \
+    X(TCP_PERIODIC, "TcpPeriodic")                                                                 \
+    X(TCP_CONNECTION_END, "TcpConnectionEnd")                                                      \
+    X(DOWNSTREAM_START, "DownstreamStart")                                                         \
+    X(DOWNSTREAM_PERIODIC, "DownstreamPeriodic")                                                   \
+    X(DOWNSTREAM_END, "DownstreamEnd")                                                             \
+    X(UPSTREAM_POOL_READY, "UpstreamPoolReady")                                                    \
+    X(UPSTREAM_PERIODIC, "UpstreamPeriodic")                                                       \
+    X(UPSTREAM_END, "UpstreamEnd")                                                                 \
+    X(DOWNSTREAM_TUNNEL, "DownstreamTunnelSuccessfullyEstablished")                                \
+    X(UDP_TUNNEL_CONNECTED, "UdpTunnelUpstreamConnected")                                          \
+    X(UDP_PERIODIC, "UdpPeriodic")                                                                 \
+    X(UDP_SESSION_END, "UdpSessionEnd")
+
+enum log_type {
+#define X(id, name) LOG_TYPE_##id,
+    LOG_TYPES(X)
+#undef X
+        NUM_LOG_TYPES
+};
+
 enum http_protocol { PROTOCOL_NONE, PROTOCOL_HTTP10, PROTOCOL_HTTP11, PROTOCOL_HTTP2 };
 
 /* A TLV of a PROXY header that is to be passed on. */
@@ -93,6 +118,7 @@ struct stream_info {
     uint64_t upstream_wire_bytes_sent, upstream_wire_bytes_received;
     uint64_t flags;         /* FLAG(...) set */
     unsigned response_code; /* 0: none */
+    enum log_type log_type; /* of the line being written */
     enum http_protocol protocol;
     enum http_protocol upstream_protocol;
     struct str code_details;        /* "via_upstream" */

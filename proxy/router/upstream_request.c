@@ -208,6 +208,8 @@ static void describe(struct upstream_request *u)
     si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
     si->upstream_first_tx_us = now_us(u);
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
+    if (s->hc->config->scheme_match_upstream)
+        s->request->scheme = si->upstream_tls ? STR("https") : STR("http");
 }
 
 /* A CONNECT, or where that is allowed a POST, that ends here (connect_config): its payload alone is

@@ -123,6 +123,25 @@ START_TEST(test_patterns)
 }
 END_TEST
 
+START_TEST(test_escaped_lines)
+{
+    start("%v|");
+    log_set_escaped(true);
+    LOG_INFO(main, "a\nb\t\"c'\\d\x01\xc3\xa9");
+    start("%v");
+    LOG_INFO(main, "[critical] forged\n\n");
+    char longer[5000];
+    memset(longer, '\n', sizeof(longer));
+    memcpy(longer + sizeof(longer) - 2, "x", 2);
+    LOG_INFO(main, "%s", longer);
+    read_log(path);
+    static const char want[] =
+        "a\\nb\\t\\\"c\\'\\\\d\\001\\303\\251|\n[critical] forged\n\n\n\\n\\n";
+    ck_assert_msg(strncmp(content, want, strlen(want)) == 0, "%.200s", content);
+    ck_assert_uint_eq(strlen(content), strlen(want) - 4 + 2 * (sizeof(longer) - 2) + 2);
+}
+END_TEST
+
 START_TEST(test_refuses_patterns)
 {
     static const char *const bad[] = {"%", "%k", "a%", "%-", "%65l", "%99999999999l", "%!%", "%5"};
@@ -283,6 +302,7 @@ int main(void)
     tcase_add_test(tc, test_levels);
     tcase_add_test(tc, test_default_format);
     tcase_add_test(tc, test_patterns);
+    tcase_add_test(tc, test_escaped_lines);
     tcase_add_test(tc, test_refuses_patterns);
     tcase_add_test(tc, test_long_lines);
     tcase_add_test(tc, test_component_list);

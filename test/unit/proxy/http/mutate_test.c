@@ -77,6 +77,7 @@ static void request(const char *fields)
         headers_add(&head, str_n(line.p, (size_t)colon),
                     str_trim(str_n(line.p + colon + 1, line.len - (size_t)colon - 1)));
     }
+    stream.info.downstream_remote = down.info.remote; /* as stream_new_from does */
     ck_assert(mutate_request(&stream));
 }
 
@@ -211,7 +212,7 @@ static const struct {
     bool tls;
 } protos[] = {
     {"", NULL, "http", "http", false},         {"", NULL, "https", "https", true},
-    {"", "https", "https", "https", false},    {"", "HTTPS", "HTTPS", "HTTPS", false},
+    {"", "https", "https", "https", false},    {"", "HTTPS", "HTTPS", "https", false},
     {"", "ftp", "ftp", "http", false},         {"", "", "http", "http", false},
     {REMOTE, "https", "http", "http", false},  {REMOTE, "http", "https", "https", true},
     {HOPS1, "https", "https", "https", false}, {HOPS1, NULL, "http", "http", false},
@@ -367,6 +368,7 @@ START_TEST(host)
     request(NULL);
     head.authority = str_of(hosts[_i].host);
     headers_set_known(&head, HDR_HOST, head.authority);
+    stream.info.downstream_remote = down.info.remote; /* as stream_new_from does */
     ck_assert(mutate_request(&stream));
     expect_value(":authority", hosts[_i].out);
     expect_value("host", hosts[_i].out);

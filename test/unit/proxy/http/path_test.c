@@ -32,6 +32,23 @@ static void expect(enum path_result r, struct str got, const struct path_case *c
     ck_assert_msg((r == PATH_CHANGED) == (strcmp(c->from, c->to) != 0), "%s", c->from);
 }
 
+/* ";" begins parameters of a segment: what is left of it decides (CVE-2026-73551, -73511). */
+START_TEST(parameters_hide_no_dot_segment)
+{
+    static const struct path_case cases[] = {
+        {"/a/..;/b", "/b"},         {"/a/.;x/b", "/a/b"},       {"/..;x/a", "/a"},
+        {"/a/%2E;x/b", "/a/b"},     {"/a/.%2e;x=1/b", "/b"},    {"/a/..;a;b", "/"},
+        {"/a;x=1/../b", "/b"},      {"/a/b;p/../c", "/a/c"},    {"/a/;/b", "/a/;/b"},
+        {"/a/...;/b", "/a/...;/b"}, {"/a/x..;/b", "/a/x..;/b"}, {"/a/..%3bx/b", "/a/..%3bx/b"},
+        {"/a?..;/b", "/a?..;/b"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct str path = str_of(cases[i].from);
+        expect(path_normalize(&arena, &path), path, &cases[i]);
+    }
+}
+END_TEST
+
 START_TEST(normalize)
 {
     static const struct path_case cases[] = {
@@ -131,6 +148,7 @@ int main(void)
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, normalize);
+    tcase_add_test(t, parameters_hide_no_dot_segment);
     tcase_add_test(t, merge);
     tcase_add_test(t, escaped_slashes);
     suite_add_tcase(s, t);

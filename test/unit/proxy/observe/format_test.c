@@ -428,10 +428,7 @@ static const struct {
     {"%ENVIRONMENT%", "ENVIRONMENT requires parameters"},
     /* not here yet */
     {"%QUERY_PARAMS(DECODED)%", "QUERY_PARAMS(DECODED)"},
-    {"%DYNAMIC_METADATA(a:b)%", "DYNAMIC_METADATA is not supported"},
-    {"%FILTER_STATE(a)%", "FILTER_STATE is not supported"},
     {"%CEL(request.path)%", "CEL is not supported"},
-    {"%METADATA(ROUTE:a)%", "METADATA is not supported"},
     {"%UPSTREAM_METADATA(a:b)%", "UPSTREAM_METADATA is not supported"},
 };
 
