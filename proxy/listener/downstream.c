@@ -90,7 +90,8 @@ static void log_end(struct downstream *d, uint64_t flags, struct str details, st
     if (!d->listener->num_logs)
         return;
     if (d->stream) {
-        write_logs(d, d->stream);
+        struct stream_info of_filter = *d->stream;
+        write_logs(d, &of_filter);
         return;
     }
     struct stream_info si = {
