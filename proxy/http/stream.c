@@ -308,7 +308,8 @@ static void reply(struct stream *s, struct headers *h, struct str body)
     }
     if (body.len) {
         headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
-        headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
+        if (!headers_known(h, HDR_CONTENT_TYPE))
+            headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
     }
     http_chain_stop(&s->chain, HTTP_REQUEST);
     router_cleanup(&s->router);
@@ -377,7 +378,10 @@ static void direct_response(struct stream *s)
         headers_add_known(h, HDR_LOCATION,
                           arena_printf(s->arena, "%.*s://%.*s%.*s", STR_ARG(s->request->scheme),
                                        STR_ARG(s->request->authority), STR_ARG(s->request->path)));
-    reply(s, h, r->direct_body);
+    struct str type, body = route_direct_body(r, &s->info, s->arena, &type);
+    if (type.len)
+        headers_add_known(h, HDR_CONTENT_TYPE, type);
+    reply(s, h, body);
 }
 
 void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details)
@@ -438,11 +442,18 @@ static enum step_result step_headers(struct stream *s)
     if (!mutate_request(s))
         return STEP_WAIT;
     s->table = route_slot_get(cfg->routes, s->worker->index);
+    if (s->table && !headers_known(s->request, HDR_X_ENVOY_INTERNAL))
+        route_remove_internal(s->table, s->request);
     s->match = (struct route_match_input){
         .headers = s->request,
         .random = random_u64(),
         .sni = s->hc->down->info.sni,
         .tls = s->hc->down->info.tls != NULL,
+        .peer = s->hc->down->info.tls,
+        .conn = &s->hc->down->info,
+        .remote = &s->info.downstream_remote,
+        .metadata = &s->info.metadata,
+        .filter_state = &s->info.filter_state,
     };
     set_state(s, STREAM_ROUTE);
     return STEP_NEXT;
@@ -463,9 +474,11 @@ static void choose_route(struct stream *s)
     uint64_t idle = r->has_idle_timeout ? r->idle_timeout_ms : cfg->stream_idle_ms;
     if (idle)
         timer_arm(&s->idle, idle);
-    uint64_t longest = r->has_max_stream_duration ? r->max_stream_duration_ms : cfg->max_stream_ms;
-    if (longest)
+    uint64_t longest;
+    if (route_stream_duration_ms(r, s->request, cfg->max_stream_ms, &longest))
         timer_arm(&s->max_duration, longest);
+    else
+        timer_disarm(&s->max_duration);
 }
 
 static enum step_result step_route(struct stream *s)
@@ -516,9 +529,6 @@ static enum step_result step_upstream(struct stream *s)
     case ROUTE_DIRECT:
         hcm_count(s->hc, HCM_RQ_DIRECT);
         direct_response(s);
-        return STEP_WAIT;
-    case ROUTE_NON_FORWARDING:
-        stream_local_reply(s, 404, FLAG(NO_ROUTE_FOUND), STR("route_not_found"), STR_NULL);
         return STEP_WAIT;
     }
     return STEP_WAIT;

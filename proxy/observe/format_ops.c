@@ -53,6 +53,13 @@ static bool put_info(op_ref op, info_ref si, struct format_out *o)
     return put_text(o, str_at(si, op->def->offset));
 }
 
+/* There is always one: outside of a local reply it is empty. */
+static bool put_local_reply_body(op_ref op, info_ref si, struct format_out *o)
+{
+    format_out_put(o, si->local_reply_body.p ? si->local_reply_body : STR(""));
+    return true;
+}
+
 static bool put_conn(op_ref op, info_ref si, struct format_out *o)
 {
     return put_text(o, str_at(conn_of(si), op->def->offset));
@@ -684,6 +691,7 @@ static const struct format_op_def defs[] = {
     {"DOWNSTREAM_TRANSPORT_FAILURE_REASON", NONE, NULL, put_downstream_failure, NULL, 0},
     {"CONNECTION_ID", NONE, NULL, NULL, get_connection_id, 0},
     {"FILTER_CHAIN_NAME", NONE, NULL, put_conn, NULL, CONN(chain_name)},
+    {"LOCAL_REPLY_BODY", NONE, NULL, put_local_reply_body, NULL, 0},
     {"LISTENER_NAME", NONE, NULL, put_conn, NULL, CONN(listener_name)},
 };
 
@@ -725,7 +733,6 @@ static const char *const unsupported[] = {
     "DOWNSTREAM_WIRE_BYTES_SENT",
     "DYNAMIC_METADATA",
     "FILTER_STATE",
-    "LOCAL_REPLY_BODY",
     "METADATA",
     "TLS_JA3_FINGERPRINT",
     "TLS_JA4_FINGERPRINT",

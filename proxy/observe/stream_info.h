@@ -104,6 +104,7 @@ struct stream_info {
     struct str original_path;
     struct metadata metadata; /* what filters left for others */
     struct filter_state filter_state;
+    struct str local_reply_body; /* only while a local reply is put into its format */
 };
 
 /* stream_info_set_upstream_tls copies what the log says of the upstream's TLS session into arena a

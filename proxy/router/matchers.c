@@ -10,15 +10,11 @@ typedef Envoy__Config__Route__V3__HeaderMatcher HeaderMatcher;
 #define STRING(x) ENVOY__TYPE__MATCHER__V3__STRING_MATCHER__MATCH_PATTERN_##x
 #define HEADER(x) ENVOY__CONFIG__ROUTE__V3__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_##x
 
-const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher,
-                                   struct errors *e)
+const struct regex *regex_list_add_text(struct regex_list *l, struct arena *a, struct str pattern,
+                                        uint32_t max_program_size, struct errors *e)
 {
-    const Envoy__Type__Matcher__V3__RegexMatcher *m = regex_matcher;
     struct str why;
-    uint32_t max = 0;
-    if (m->google_re2 && m->google_re2->max_program_size)
-        max = m->google_re2->max_program_size->value;
-    struct regex *r = regex_new(str_of(m->regex), REGEX_BYTES, max, a, &why);
+    struct regex *r = regex_new(pattern, REGEX_BYTES, max_program_size, a, &why);
     if (!r) {
         errors_add(e, "regex", "%.*s", STR_ARG(why));
         return NULL;
@@ -30,6 +26,16 @@ const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const 
     return r;
 }
 
+const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher,
+                                   struct errors *e)
+{
+    const Envoy__Type__Matcher__V3__RegexMatcher *m = regex_matcher;
+    uint32_t max = 0;
+    if (m->google_re2 && m->google_re2->max_program_size)
+        max = m->google_re2->max_program_size->value;
+    return regex_list_add_text(l, a, str_of(m->regex), max, e);
+}
+
 void regex_list_free(struct regex_list *l)
 {
     for (struct regex_item *i = l->first; i; i = i->next)
@@ -37,12 +43,29 @@ void regex_list_free(struct regex_list *l)
     l->first = NULL;
 }
 
-static struct str lower(struct arena *a, struct str s)
+struct str lower_str(struct arena *a, struct str s)
 {
-    char *p = arena_bytes(a, s.len);
+    char *p = arena_bytes(a, s.len + 1);
     for (size_t i = 0; i < s.len; i++)
         p[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
+    p[s.len] = '\0';
     return str_n(p, s.len);
+}
+
+void string_match_set(struct string_match *m, struct arena *a, enum string_match_kind kind,
+                      struct str text, bool ignore_case)
+{
+    *m = (struct string_match){.kind = kind, .ignore_case = ignore_case};
+    m->text = ignore_case ? lower_str(a, text) : arena_str(a, text);
+}
+
+void string_match_set_regex(struct string_match *m, struct regex_list *l, struct arena *a,
+                            struct str pattern, struct errors *e)
+{
+    size_t mark = errors_push(e, "safe_regex");
+    *m = (struct string_match){.kind = MATCH_REGEX};
+    m->regex = regex_list_add_text(l, a, pattern, 0, e);
+    errors_pop(e, mark);
 }
 
 bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a,
@@ -81,7 +104,7 @@ bool string_match_compile(struct string_match *m, struct regex_list *l, struct a
         errors_add(e, NULL, "a match pattern is required");
         return false;
     }
-    m->text = sm->ignore_case ? lower(a, str_of(text)) : arena_str(a, str_of(text));
+    m->text = sm->ignore_case ? lower_str(a, str_of(text)) : arena_str(a, str_of(text));
     return true;
 }
 
@@ -126,7 +149,7 @@ static void set_text(struct header_match *m, struct arena *a, enum string_match_
 static void compile_header(struct header_match *m, struct regex_list *l, struct arena *a,
                            const HeaderMatcher *hm, struct errors *e)
 {
-    m->name = lower(a, str_of(hm->name));
+    m->name = lower_str(a, str_of(hm->name));
     m->invert = hm->invert_match;
     m->missing_as_empty = hm->treat_missing_header_as_empty;
     m->present = true;

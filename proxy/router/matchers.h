@@ -15,10 +15,16 @@ struct regex_list { /* owner of compiled expressions */
     } * first;
 };
 
-/* regex_list_add compiles a RegexMatcher message; NULL after an error in e at the current path. */
+/* regex_list_add compiles a RegexMatcher message; NULL after an error in e at the current path;
+ * regex_list_add_text the text of one. */
 const struct regex *regex_list_add(struct regex_list *l, struct arena *a, const void *regex_matcher,
                                    struct errors *e);
+const struct regex *regex_list_add_text(struct regex_list *l, struct arena *a, struct str pattern,
+                                        uint32_t max_program_size, struct errors *e);
 void regex_list_free(struct regex_list *l);
+
+/* lower_str copies s in lower case (ASCII), NUL-terminated. */
+struct str lower_str(struct arena *a, struct str s);
 
 enum string_match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_CONTAINS, MATCH_REGEX };
 
@@ -32,6 +38,13 @@ struct string_match {
 /* string_match_compile compiles a StringMatcher message. False after an error in e. */
 bool string_match_compile(struct string_match *m, struct regex_list *l, struct arena *a,
                           const void *msg, struct errors *e);
+
+/* string_match_set makes a matcher of a text (not MATCH_REGEX), string_match_set_regex one of an
+ * expression (an error in e if it is none); the text is copied. */
+void string_match_set(struct string_match *m, struct arena *a, enum string_match_kind kind,
+                      struct str text, bool ignore_case);
+void string_match_set_regex(struct string_match *m, struct regex_list *l, struct arena *a,
+                            struct str pattern, struct errors *e);
 
 /* string_match says whether s fits. */
 bool string_match(const struct string_match *m, struct str s);

@@ -1,150 +1,168 @@
 #include "api-protos/wkt.h"
 #include "envoy/config/route/v3/route.pb-c.h"
+#include "proxy/http/http_filter.h"
 #include "proxy/network/network_filter.h"
+#include "proxy/router/match_tree.h"
 #include "proxy/router/route_private.h"
-#include <stdlib.h>
 
 typedef Envoy__Config__Route__V3__RouteConfiguration RouteConfiguration;
 typedef Envoy__Config__Route__V3__VirtualHost VirtualHost;
 
 enum { DEFAULT_MAX_DIRECT_BODY = 4096 };
 
-/* --- domains --- */
-
-static struct str lower(struct arena *a, struct str s)
-{
-    char *p = arena_bytes(a, s.len + 1);
-    for (size_t i = 0; i < s.len; i++)
-        p[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
-    return str_n(p, s.len);
-}
-
-static void add_domain(struct vhost_index *ix, struct arena *a, struct vhost *v, struct str domain,
-                       struct errors *e)
-{
-    struct str d = lower(a, domain);
-    bool starts = d.len && d.p[0] == '*', ends = d.len && d.p[d.len - 1] == '*';
-    size_t stars = 0;
-    for (size_t i = 0; i < d.len; i++)
-        stars += d.p[i] == '*';
-    void *had;
-    if (!d.len) {
-        errors_add(e, NULL, "must not be empty");
-        return;
-    }
-    if (d.len == 1 && starts) {
-        had = ix->any;
-        ix->any = v;
-    } else if (stars > 1 || (stars == 1 && !starts && !ends)) {
-        errors_add(e, NULL, "'%.*s': a wildcard must be the first or the last character",
-                   STR_ARG(domain));
-        return;
-    } else if (starts) {
-        had = map_put(&ix->suffixes, str_n(d.p + 1, d.len - 1), v);
-    } else if (ends) {
-        had = map_put(&ix->prefixes, str_n(d.p, d.len - 1), v);
-    } else {
-        had = map_put(&ix->exact, d, v);
-    }
-    if (had)
-        errors_add(e, NULL,
-                   "only unique values for domains are permitted; duplicate entry of domain '%.*s'",
-                   STR_ARG(domain));
-}
-
-static int longest_first(const void *a, const void *b)
-{
-    size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-/* The distinct lengths of a map's keys, longest first. */
-static size_t *key_lengths(struct arena *a, const struct map *m, size_t *out_n)
-{
-    size_t *v = arena_alloc(a, (map_count(m) + 1) * sizeof(*v));
-    size_t n = 0, it = 0, kept = 0;
-    struct str key;
-    void *value;
-    while (map_next(m, &it, &key, &value))
-        v[n++] = key.len;
-    qsort(v, n, sizeof(*v), longest_first);
-    for (size_t i = 0; i < n; i++) {
-        if (i == 0 || v[i] != v[i - 1])
-            v[kept++] = v[i];
-    }
-    *out_n = kept;
-    return v;
-}
-
 /* --- virtual hosts --- */
 
-static void compile_require_tls(struct vhost *v, const VirtualHost *m, struct errors *e)
+struct http_filter_overrides *route_overrides_compile(struct route_compiler *c,
+                                                      void *const *entries, size_t num)
+{
+    static const struct compile_env no_env;
+    const struct http_filter_env env = {.compile = c->opts->env ? c->opts->env : &no_env,
+                                        .arena = c->a};
+    struct route_inside *inside = c->table->inside;
+    if (!num)
+        return NULL;
+    size_t mark = errors_push(c->e, "typed_per_filter_config");
+    struct overrides_item *item = ARENA_NEW(c->a, struct overrides_item);
+    item->overrides = http_filter_overrides_compile(&env, entries, num, c->e);
+    item->next = inside->overrides;
+    inside->overrides = item;
+    errors_pop(c->e, mark);
+    return item->overrides;
+}
+
+const struct metadata *route_metadata_compile(struct arena *a, const void *metadata)
+{
+    const Envoy__Config__Core__V3__Metadata *m = metadata;
+    if (!m)
+        return NULL;
+    struct metadata *md = ARENA_NEW(a, struct metadata);
+    metadata_from_message(md, a, m);
+    return md;
+}
+
+static void compile_require_tls(struct vhost *v, const VirtualHost *m)
 {
     switch (m->require_tls) {
-    case ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__NONE:
-        return;
+    case ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY:
+        v->require_tls = TLS_EXTERNAL;
+        break;
     case ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL:
-        v->require_tls = true;
-        v->to_https = (struct redirect){.https = true, .status = 301};
-        v->tls_redirect = (struct route){
-            .vhost = v, .action = ROUTE_REDIRECT, .redirect = &v->to_https};
-        return;
+        v->require_tls = TLS_ALL;
+        break;
     default:
-        errors_add(e, "require_tls", "EXTERNAL_ONLY is not supported");
+        return;
+    }
+    v->to_https = (struct redirect){.https = true, .status = 301};
+    v->tls_redirect = (struct route){
+        .vhost = v, .action = ROUTE_REDIRECT, .redirect = &v->to_https};
+}
+
+static void compile_virtual_clusters(struct route_compiler *c, struct vhost *v,
+                                     const VirtualHost *m)
+{
+    v->num_clusters = m->n_virtual_clusters;
+    v->clusters = arena_zalloc(c->a, (v->num_clusters + 1) * sizeof(*v->clusters));
+    for (size_t i = 0; i < v->num_clusters; i++) {
+        const Envoy__Config__Route__V3__VirtualCluster *vc = m->virtual_clusters[i];
+        size_t mark = errors_push_index(c->e, "virtual_clusters", i);
+        v->clusters[i].name = arena_str(c->a, str_of(vc->name));
+        v->clusters[i].num_headers = vc->n_headers;
+        v->clusters[i].headers = header_matches_compile(c->regexes, c->a,
+                                                        (void *const *)vc->headers, vc->n_headers,
+                                                        "headers", c->e);
+        if (!vc->n_headers)
+            errors_add(c->e, "headers", "is required");
+        errors_pop(c->e, mark);
     }
 }
 
-static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualHost *m,
-                          size_t max_body, struct errors *e)
+/* A matcher's action: one Route, or a RouteList of which the first that fits is taken. */
+struct matched_routes {
+    struct route_compiler *c;
+    struct vhost *v;
+    const struct retry_policy *retry;
+};
+
+static void *compile_route_action(void *arg, struct str type_name, const void *action)
 {
-    struct arena *a = t->arena;
+    struct matched_routes *m = arg;
+    struct route_compiler *c = m->c;
+    struct route_list *l = ARENA_NEW(c->a, struct route_list);
+    if (str_eq(type_name, STR("envoy.config.route.v3.Route"))) {
+        l->n = 1;
+        l->v = arena_zalloc(c->a, sizeof(*l->v));
+        route_entry_compile(c, l->v, action, m->v, m->retry);
+        route_list_index(l, c->a);
+    } else if (str_eq(type_name, STR("envoy.config.route.v3.RouteList"))) {
+        const Envoy__Config__Route__V3__RouteList *list = action;
+        route_list_compile(c, l, (void *const *)list->routes, list->n_routes, m->v, m->retry);
+    } else {
+        errors_add(c->e, NULL, "the action '%.*s' is not supported", STR_ARG(type_name));
+        return NULL;
+    }
+    struct lists_item *item = ARENA_NEW(c->a, struct lists_item);
+    item->list = l;
+    item->next = m->v->lists;
+    m->v->lists = item;
+    return l;
+}
+
+static void compile_matcher(struct route_compiler *c, struct vhost *v, const VirtualHost *m,
+                            const struct retry_policy *retry)
+{
+    struct matched_routes routes = {.c = c, .v = v, .retry = retry};
+    size_t mark = errors_push(c->e, "matcher");
+    v->matcher = match_tree_compile(c->regexes, c->a, m->matcher, compile_route_action, &routes,
+                                    c->e);
+    if (m->n_routes)
+        errors_add(c->e, NULL, "and routes cannot both be set");
+    errors_pop(c->e, mark);
+}
+
+static void compile_vhost(struct route_compiler *c, struct vhost *v, const VirtualHost *m)
+{
     struct retry_policy *retry = NULL;
-    v->name = arena_str(a, str_of(m->name));
-    compile_require_tls(v, m, e);
-    v->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add,
-                                          m->n_request_headers_to_add, m->request_headers_to_remove,
-                                          m->n_request_headers_to_remove, "request_headers_to_add",
-                                          "request_headers_to_remove", e);
-    v->response = headers_mutation_compile(
-        a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
-        m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
-        "response_headers_to_remove", e);
+    v->name = arena_str(c->a, str_of(m->name));
+    compile_require_tls(v, m);
+    v->request = HEADERS_MUTATION(c->a, m, request, c->e);
+    v->response = HEADERS_MUTATION(c->a, m, response, c->e);
+    v->filters = route_overrides_compile(c, (void *const *)m->typed_per_filter_config,
+                                         m->n_typed_per_filter_config);
+    v->metadata = route_metadata_compile(c->a, m->metadata);
+    v->attempt_count = m->include_request_attempt_count;
+    v->attempt_count_response = m->include_attempt_count_in_response;
+    v->timeout_retry_header = m->include_is_timeout_retry_header;
+    v->has_body_limit = m->request_body_buffer_limit || m->per_request_buffer_limit_bytes;
+    v->body_limit = wkt_u64(m->request_body_buffer_limit,
+                            wkt_u32(m->per_request_buffer_limit_bytes, 0));
+    compile_virtual_clusters(c, v, m);
     if (m->retry_policy) {
-        size_t mark = errors_push(e, "retry_policy");
-        retry = retry_policy_compile(a, m->retry_policy, e);
-        errors_pop(e, mark);
+        size_t mark = errors_push(c->e, "retry_policy");
+        retry = retry_policy_compile(c->a, m->retry_policy, c->e);
+        errors_pop(c->e, mark);
     }
-    v->filters = route_overrides_compile(v->env, (void *const *)m->typed_per_filter_config,
-                                         m->n_typed_per_filter_config, e);
-    v->num_routes = m->n_routes;
-    v->routes = arena_zalloc(a, (m->n_routes + 1) * sizeof(*v->routes));
-    for (size_t i = 0; i < m->n_routes; i++) {
-        size_t mark = errors_push_index(e, "routes", i);
-        route_entry_compile(&v->routes[i], &t->index->regexes, a, m->routes[i], v, retry, max_body,
-                            e);
-        v->routes[i].route.attempt_count = m->include_request_attempt_count;
-        v->routes[i].route.attempt_count_response = m->include_attempt_count_in_response;
-        errors_pop(e, mark);
-    }
+    route_list_compile(c, &v->routes, (void *const *)m->routes, m->n_routes, v, retry);
+    if (m->matcher)
+        compile_matcher(c, v, m, retry);
     for (size_t i = 0; i < m->n_domains; i++) {
-        size_t mark = errors_push_index(e, "domains", i);
-        add_domain(t->index, a, v, str_of(m->domains[i]), e);
-        errors_pop(e, mark);
+        size_t mark = errors_push_index(c->e, "domains", i);
+        vhost_index_add(&c->table->inside->vhosts, c->a, v, str_of(m->domains[i]), c->e);
+        errors_pop(c->e, mark);
     }
 }
 
 /* --- the whole --- */
 
-static void check_clusters(const struct vhost *v, const struct route_compile_options *opts,
-                           struct errors *e)
+static void check_list(const struct route_list *l, const struct route_compile_options *opts,
+                       struct errors *e)
 {
-    for (size_t i = 0; i < v->num_routes; i++) {
-        const struct route *r = &v->routes[i].route;
+    for (size_t i = 0; i < l->n; i++) {
+        const struct route *r = &l->v[i].route;
         size_t mark = errors_push_index(e, "routes", i);
         if (r->cluster.len && !opts->cluster_known(opts->arg, r->cluster))
             errors_add(e, "route.cluster", "unknown cluster '%.*s'", STR_ARG(r->cluster));
         for (size_t k = 0; k < r->num_weighted; k++) {
-            if (!opts->cluster_known(opts->arg, r->weighted[k].name))
+            if (r->weighted[k].name.len && !opts->cluster_known(opts->arg, r->weighted[k].name))
                 errors_add(e, "route.weighted_clusters", "unknown cluster '%.*s'",
                            STR_ARG(r->weighted[k].name));
         }
@@ -152,75 +170,76 @@ static void check_clusters(const struct vhost *v, const struct route_compile_opt
     }
 }
 
-static void free_filters(struct vhost *v)
+static void check_clusters(const struct vhost *v, const struct route_compile_options *opts,
+                           struct errors *e)
 {
-    http_filter_overrides_free(v->filters);
-    for (size_t i = 0; i < v->num_routes; i++) {
-        const struct route *r = &v->routes[i].route;
-        http_filter_overrides_free(r->filters);
-        for (size_t k = 0; k < r->num_weighted; k++)
-            http_filter_overrides_free(r->weighted[k].filters);
-    }
+    check_list(&v->routes, opts, e);
+    for (const struct lists_item *i = v->lists; i; i = i->next)
+        check_list(i->list, opts, e);
 }
 
 static void table_free(struct route_table *t)
 {
-    http_filter_overrides_free(t->filters);
-    for (size_t i = 0; i < t->index->num_vhosts; i++)
-        free_filters(t->index->vhosts[i]);
-    regex_list_free(&t->index->regexes);
-    map_cleanup(&t->index->exact, NULL);
-    map_cleanup(&t->index->suffixes, NULL);
-    map_cleanup(&t->index->prefixes, NULL);
+    for (struct overrides_item *i = t->inside->overrides; i; i = i->next)
+        http_filter_overrides_free(i->overrides);
+    regex_list_free(&t->inside->regexes);
+    vhost_index_cleanup(&t->inside->vhosts);
     struct arena *a = t->arena;
     arena_free(&a);
 }
 
-struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts,
-                                        struct errors *e)
+static struct route_table *new_table(const RouteConfiguration *m)
 {
-    const RouteConfiguration *m = msg;
-    size_t before = e->num_errors;
     struct arena *a = arena_new(4096);
     struct route_table *t = ARENA_NEW(a, struct route_table);
     refcount_init(&t->ref);
     t->arena = a;
     t->name = arena_str(a, str_of(m->name));
-    t->index = ARENA_NEW(a, struct vhost_index);
-    map_init(&t->index->exact, false);
-    map_init(&t->index->suffixes, false);
-    map_init(&t->index->prefixes, false);
+    t->inside = ARENA_NEW(a, struct route_inside);
+    vhost_index_init(&t->inside->vhosts);
     t->ignore_port = m->ignore_port_in_host_matching;
+    t->ignore_path_parameters = m->ignore_path_parameters_in_path_matching;
+    t->vhost_header = lower_str(a, str_of(m->vhost_header));
     t->most_specific_wins = m->most_specific_header_mutations_wins;
-    t->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add,
-                                          m->n_request_headers_to_add, m->request_headers_to_remove,
-                                          m->n_request_headers_to_remove, "request_headers_to_add",
-                                          "request_headers_to_remove", e);
-    t->response = headers_mutation_compile(
-        a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
-        m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
-        "response_headers_to_remove", e);
-    static const struct compile_env no_env;
-    const struct http_filter_env env = {.compile = opts && opts->env ? opts->env : &no_env,
-                                        .arena = a};
-    t->filters = route_overrides_compile(&env, (void *const *)m->typed_per_filter_config,
-                                         m->n_typed_per_filter_config, e);
-    t->index->vhosts = arena_zalloc(a, (m->n_virtual_hosts + 1) * sizeof(*t->index->vhosts));
-    size_t max_body = wkt_u32(m->max_direct_response_body_size_bytes, DEFAULT_MAX_DIRECT_BODY);
+    t->metadata = route_metadata_compile(a, m->metadata);
+    t->num_internal_only = m->n_internal_only_headers;
+    t->internal_only = arena_zalloc(a, (t->num_internal_only + 1) * sizeof(*t->internal_only));
+    for (size_t i = 0; i < t->num_internal_only; i++)
+        t->internal_only[i] = lower_str(a, str_of(m->internal_only_headers[i]));
+    return t;
+}
+
+struct route_table *route_table_compile(const void *msg, const struct route_compile_options *opts,
+                                        struct errors *e)
+{
+    static const struct route_compile_options none;
+    const RouteConfiguration *m = msg;
+    size_t before = e->num_errors;
+    struct route_table *t = new_table(m);
+    struct route_compiler c = {
+        .table = t,
+        .a = t->arena,
+        .regexes = &t->inside->regexes,
+        .e = e,
+        .max_body = wkt_u32(m->max_direct_response_body_size_bytes, DEFAULT_MAX_DIRECT_BODY),
+        .opts = opts ? opts : &none,
+        .plugins = (const void *const *)m->cluster_specifier_plugins,
+        .num_plugins = m->n_cluster_specifier_plugins,
+    };
+    t->request = HEADERS_MUTATION(c.a, m, request, e);
+    t->response = HEADERS_MUTATION(c.a, m, response, e);
+    t->filters = route_overrides_compile(&c, (void *const *)m->typed_per_filter_config,
+                                         m->n_typed_per_filter_config);
+    bool validate = c.opts->cluster_known &&
+                    wkt_bool(m->validate_clusters, c.opts->validate_clusters);
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {
-        const VirtualHost *vm = m->virtual_hosts[i];
-        struct vhost *v = ARENA_NEW(a, struct vhost);
-        t->index->vhosts[t->index->num_vhosts++] = v;
-        v->env = &env;
+        struct vhost *v = ARENA_NEW(c.a, struct vhost);
         size_t mark = errors_push_index(e, "virtual_hosts", i);
-        compile_vhost(t, v, vm, max_body, e);
-        if (opts && opts->cluster_known && wkt_bool(m->validate_clusters, opts->validate_clusters))
-            check_clusters(v, opts, e);
-        v->env = NULL;
+        compile_vhost(&c, v, m->virtual_hosts[i]);
+        if (validate)
+            check_clusters(v, c.opts, e);
         errors_pop(e, mark);
     }
-    t->index->suffix_lens = key_lengths(a, &t->index->suffixes, &t->index->num_suffix_lens);
-    t->index->prefix_lens = key_lengths(a, &t->index->prefixes, &t->index->num_prefix_lens);
     if (e->num_errors > before) {
         table_free(t);
         return NULL;
@@ -239,20 +258,4 @@ void route_table_unref(struct route_table *t)
 {
     if (t && refcount_dec(&t->ref))
         table_free(t);
-}
-
-size_t route_filter_overrides(const struct route_table *t, const struct route *r,
-                              const struct weighted_cluster *w,
-                              const struct http_filter_overrides *out[4])
-{
-    size_t n = 0;
-    if (t && t->filters)
-        out[n++] = t->filters;
-    if (r->vhost && r->vhost->filters)
-        out[n++] = r->vhost->filters;
-    if (r->filters)
-        out[n++] = r->filters;
-    if (w && w->filters)
-        out[n++] = w->filters;
-    return n;
 }

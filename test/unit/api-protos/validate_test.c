@@ -57,6 +57,12 @@ START_TEST(test_required)
            "filters[1].filter_specifier: value is required");
     /* what another choice of the oneof would need is not asked for */
     EXPECT(envoy__config__route__v3__route_match, "{\"prefix\":\"/\"}", "");
+    /* a header name that is not `strict` may be missing: only NUL, CR and LF are wrong */
+    EXPECT(envoy__config__route__v3__weighted_cluster__cluster_weight,
+           "{\"name\":\"c\",\"weight\":1}", "");
+    EXPECT(envoy__config__route__v3__weighted_cluster__cluster_weight,
+           "{\"cluster_header\":\"a\\nb\"}",
+           "cluster_header: value is not a valid HTTP header name");
 }
 END_TEST
 

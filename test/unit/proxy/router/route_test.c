@@ -543,14 +543,34 @@ static const struct {
     {VHOSTS("{name: v, domains: [a, A]}"), "virtual_hosts[0].domains[1]", "duplicate"},
     {VHOSTS("{name: v, domains: ['*']}, {name: w, domains: ['*']}"), "virtual_hosts[1].domains[0]",
      "duplicate"},
-    {VHOSTS("{name: v, domains: [a], require_tls: EXTERNAL_ONLY}"), "virtual_hosts[0].require_tls",
-     "not supported"},
+    {VHOSTS("{name: v, domains: [a], virtual_clusters: [{name: x}]}"),
+     "virtual_hosts[0].virtual_clusters[0].headers", "required"},
     {ROUTE("{match: {safe_regex: {regex: '('}}, route: {cluster: c}}"),
      "virtual_hosts[0].routes[0].match.safe_regex.regex", ""},
     {ROUTE("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: c, weight: 0}]}}}"),
      "virtual_hosts[0].routes[0].route.weighted_clusters", "sum"},
     {ROUTE("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{weight: 1}]}}}"),
-     "virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0].name", "empty"},
+     "virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0]", "required"},
+    {ROUTE("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: c}]}}}"),
+     "virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0].weight", "required"},
+    {ROUTE("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: c, weight: 1, "
+           "cluster_header: x}]}}}"),
+     "virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0]", "only one"},
+    {ROUTE("{match: {prefix: /}, route: {cluster_specifier_plugin: x}}"),
+     "virtual_hosts[0].routes[0].route.cluster_specifier_plugin", "no plugin"},
+    {ROUTE("{match: {prefix: /}, route: {cluster: c, path_rewrite: '%NOPE%'}}"),
+     "virtual_hosts[0].routes[0].route.path_rewrite", ""},
+    {ROUTE("{match: {prefix: /}, route: {cluster: c, host_rewrite: '%NOPE%'}}"),
+     "virtual_hosts[0].routes[0].route.host_rewrite", ""},
+    {ROUTE("{match: {prefix: /}, route: {cluster: c, upgrade_configs: [{upgrade_type: websocket}, "
+           "{upgrade_type: WebSocket}]}}"),
+     "virtual_hosts[0].routes[0].route.upgrade_configs[1].upgrade_type", "before"},
+    {ROUTE("{match: {prefix: /}, route: {cluster: c, upgrade_configs: [{upgrade_type: websocket, "
+           "connect_config: {}}]}}"),
+     "virtual_hosts[0].routes[0].route.upgrade_configs[0].connect_config", "CONNECT only"},
+    {VHOSTS("{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: c}}], "
+            "matcher: {}}"),
+     "virtual_hosts[0].matcher", "cannot both"},
     {ROUTE(
          "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_back_off: {base_interval: "
          "2s, max_interval: 1s}}}}"),
@@ -560,9 +580,9 @@ static const struct {
      "virtual_hosts[0].routes[0].route.regex_rewrite.substitution", ""},
     {ROUTE("{match: {prefix: /}, route: {cluster: c, prefix_rewrite: /, regex_rewrite: {pattern: "
            "{regex: a}, substitution: b}}}"),
-     "virtual_hosts[0].routes[0].route.regex_rewrite", "both"},
+     "virtual_hosts[0].routes[0].route", "only one"},
     {ROUTE("{match: {prefix: /}, direct_response: {status: 200, body: {filename: /x}}}"),
-     "virtual_hosts[0].routes[0].direct_response.body", "supported"},
+     "virtual_hosts[0].routes[0].direct_response.body", "cannot open"},
     {ROUTE("{match: {prefix: /}, route: {cluster: c}, request_headers_to_add: [{header: {key: "
            "':path', value: x}}]}"),
      "virtual_hosts[0].routes[0].request_headers_to_add[0].header.key", "may not"},

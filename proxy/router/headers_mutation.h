@@ -1,0 +1,44 @@
+/* Lists of header changes (HeaderValueOption messages and names to remove) of a route's levels, of
+ * local replies and of what is changed before routing. Compiled on main, immutable; applied by any
+ * worker. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/errors.h"
+#include "proxy/http/headers.h"
+#include "proxy/observe/format.h"
+
+enum add_action { ADD_APPEND, ADD_IF_ABSENT, ADD_OVERWRITE, ADD_OVERWRITE_IF_EXISTS };
+
+struct header_add {
+    struct str name; /* lower case */
+    struct format *value;
+    enum add_action action;
+    bool keep_empty;
+};
+
+struct headers_mutation {
+    struct header_add *add;
+    size_t num_add;
+    struct str *remove; /* lower case */
+    size_t num_remove;
+};
+
+/* headers_mutation_compile compiles the add and remove lists of one level (HeaderValueOption
+ * messages). `adds` and `removes` name the fields for errors. NULL when both are empty. */
+struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *add, size_t num_add,
+                                                  char *const *remove, size_t num_remove,
+                                                  const char *adds, const char *removes,
+                                                  struct errors *e);
+
+/* headers_mutation_apply changes a head; NULL changes nothing. New values go to its arena. */
+void headers_mutation_apply(const struct headers_mutation *m, struct headers *h,
+                            const struct stream_info *si);
+
+/* HEADERS_MUTATION compiles the lists of a message that has them, `which` being request or
+ * response. */
+#define HEADERS_MUTATION(a, m, which, e)                                                           \
+    headers_mutation_compile((a), (void *const *)(m)->which##_headers_to_add,                      \
+                             (m)->n_##which##_headers_to_add, (m)->which##_headers_to_remove,      \
+                             (m)->n_##which##_headers_to_remove, #which "_headers_to_add",         \
+                             #which "_headers_to_remove", (e))
