@@ -35,10 +35,14 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
 void headers_mutation_apply(const struct headers_mutation *m, struct headers *h,
                             const struct stream_info *si);
 
-/* HEADERS_MUTATION compiles the lists of a message that has them, `which` being request or
- * response. */
-#define HEADERS_MUTATION(a, m, which, e)                                                           \
-    headers_mutation_compile((a), (void *const *)(m)->which##_headers_to_add,                      \
-                             (m)->n_##which##_headers_to_add, (m)->which##_headers_to_remove,      \
-                             (m)->n_##which##_headers_to_remove, #which "_headers_to_add",         \
-                             #which "_headers_to_remove", (e))
+/* REQUEST_MUTATION and RESPONSE_MUTATION compile the lists of a message that has them. */
+#define REQUEST_MUTATION(a, m, e)                                                                  \
+    headers_mutation_compile((a), (void *const *)(m)->request_headers_to_add,                      \
+                             (m)->n_request_headers_to_add, (m)->request_headers_to_remove,        \
+                             (m)->n_request_headers_to_remove, "request_headers_to_add",           \
+                             "request_headers_to_remove", (e))
+#define RESPONSE_MUTATION(a, m, e)                                                                 \
+    headers_mutation_compile((a), (void *const *)(m)->response_headers_to_add,                     \
+                             (m)->n_response_headers_to_add, (m)->response_headers_to_remove,      \
+                             (m)->n_response_headers_to_remove, "response_headers_to_add",         \
+                             "response_headers_to_remove", (e))

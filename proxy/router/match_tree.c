@@ -15,11 +15,8 @@ typedef Xds__Type__Matcher__V3__Matcher__MatcherTree__MatchMap MatchMap;
 #define MATCHER(x) XDS__TYPE__MATCHER__V3__MATCHER__##x
 #define PREDICATE(x) MATCHER(MATCHER_LIST__PREDICATE__MATCH_TYPE_##x)
 
-enum input_kind { INPUT_HEADER, INPUT_QUERY };
-
 struct input {
-    enum input_kind kind;
-    struct str name; /* a header's in lower case */
+    struct str header; /* lower case */
 };
 
 struct on_match { /* one of the two */
@@ -70,15 +67,7 @@ static void compile_input(struct compiler *c, struct input *in,
     if (got == PB_ANY_OK &&
         any.type == &envoy__type__matcher__v3__http_request_header_match_input__descriptor) {
         const Envoy__Type__Matcher__V3__HttpRequestHeaderMatchInput *h = (const void *)any.message;
-        in->kind = INPUT_HEADER;
-        in->name = lower_str(c->a, str_of(h->header_name));
-    } else if (got == PB_ANY_OK &&
-               any.type ==
-                   &envoy__type__matcher__v3__http_request_query_param_match_input__descriptor) {
-        const Envoy__Type__Matcher__V3__HttpRequestQueryParamMatchInput *q =
-            (const void *)any.message;
-        in->kind = INPUT_QUERY;
-        in->name = arena_str(c->a, str_of(q->query_param));
+        in->header = lower_str(c->a, str_of(h->header_name));
     } else if (got == PB_ANY_EMPTY) {
         errors_add(c->e, NULL, "is required");
     } else if (got != PB_ANY_INVALID) {
@@ -151,8 +140,9 @@ static void compile_string(struct compiler *c, struct string_match *out,
 
 static void compile_predicate(struct compiler *c, struct predicate *out, const Predicate *m);
 
-static void compile_predicates(struct compiler *c, struct predicate *out,
-                               const Xds__Type__Matcher__V3__Matcher__MatcherList__Predicate__PredicateList *m)
+static void
+compile_predicates(struct compiler *c, struct predicate *out,
+                   const Xds__Type__Matcher__V3__Matcher__MatcherList__Predicate__PredicateList *m)
 {
     out->num = m->n_predicate;
     out->inner = arena_zalloc(c->a, (out->num + 1) * sizeof(*out->inner));
@@ -283,13 +273,7 @@ struct matching {
 
 static bool read_input(const struct input *in, const struct matching *m, struct str *out)
 {
-    switch (in->kind) {
-    case INPUT_HEADER:
-        return headers_value(m->h, in->name, m->scratch, out);
-    case INPUT_QUERY:
-        return route_query_value(m->h->path, in->name, out);
-    }
-    return false;
+    return headers_value(m->h, in->header, m->scratch, out);
 }
 
 static bool predicate_fits(const struct predicate *p, const struct matching *m)

@@ -1,5 +1,6 @@
-/* Matchers of the xDS matching API (xds.type.matcher.v3.Matcher) over a request: lists of predicates,
- * and maps by the whole of a value or by its longest prefix. Compiled on main, immutable. */
+/* Matchers of the xDS matching API (xds.type.matcher.v3.Matcher) over a request: lists of
+ * predicates, and maps by the whole of a value or by its longest prefix. Compiled on main,
+ * immutable. */
 #pragma once
 
 #include "proxy/router/matchers.h"
@@ -10,8 +11,8 @@ struct match_tree;
  * errors at the current path. */
 typedef void *(*match_action_compile)(void *arg, struct str type_name, const void *action);
 
-/* match_tree_compile compiles a Matcher message at the current path; NULL after errors. Inputs:
- * request headers and query parameters; others are refused by their path. */
+/* match_tree_compile compiles a Matcher message at the current path; NULL after errors. The
+ * input is a request header, as in Envoy; others are refused by their path. */
 struct match_tree *match_tree_compile(struct regex_list *l, struct arena *a, const void *msg,
                                       match_action_compile compile, void *arg, struct errors *e);
 

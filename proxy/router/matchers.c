@@ -157,6 +157,7 @@ static void compile_header(struct header_match *m, struct regex_list *l, struct 
     switch (hm->header_match_specifier_case) {
     case HEADER(EXACT_MATCH):
         set_text(m, a, MATCH_EXACT, hm->exact_match);
+        m->any_value = !hm->exact_match[0]; /* the old form asks for presence then */
         return;
     case HEADER(PREFIX_MATCH):
         set_text(m, a, MATCH_PREFIX, hm->prefix_match);
@@ -208,12 +209,18 @@ struct header_match *header_matches_compile(struct regex_list *l, struct arena *
     return v;
 }
 
+struct str without_plus(struct str number)
+{
+    bool plus = number.len > 1 && number.p[0] == '+' && number.p[1] >= '0' && number.p[1] <= '9';
+    return plus ? str_n(number.p + 1, number.len - 1) : number;
+}
+
 static bool value_fits(const struct header_match *m, struct str value)
 {
     int64_t number;
     if (m->kind == HEADER_STRING)
-        return string_match(&m->string, value);
-    return str_to_i64(value, &number) && number >= m->from && number < m->to;
+        return m->any_value || string_match(&m->string, value);
+    return str_to_i64(without_plus(value), &number) && number >= m->from && number < m->to;
 }
 
 /* Several fields of the name: one that fits is enough. Envoy 1.40 joins them no more. */

@@ -23,6 +23,9 @@ const struct regex *regex_list_add_text(struct regex_list *l, struct arena *a, s
                                         uint32_t max_program_size, struct errors *e);
 void regex_list_free(struct regex_list *l);
 
+/* without_plus takes a plus sign off a number, which Envoy reads too. */
+struct str without_plus(struct str number);
+
 /* lower_str copies s in lower case (ASCII), NUL-terminated. */
 struct str lower_str(struct arena *a, struct str s);
 
@@ -56,6 +59,7 @@ struct header_match {
     enum header_match_kind kind;
     struct string_match string;
     int64_t from, to; /* range, end exclusive */
+    bool any_value;   /* a string, whichever */
     bool present, invert, missing_as_empty;
 };
 

@@ -65,9 +65,9 @@ struct weighted_cluster {
     struct str cluster_header; /* instead of the name; lower case */
     uint32_t weight;
     struct headers_mutation *request, *response;
-    struct str host_rewrite;                /* empty: none */
-    const struct metadata *metadata_match;  /* the route's with its own; NULL: none */
-    struct http_filter_overrides *filters;  /* typed_per_filter_config; NULL: none */
+    struct str host_rewrite;               /* empty: none */
+    const struct metadata *metadata_match; /* the route's with its own; NULL: none */
+    struct http_filter_overrides *filters; /* typed_per_filter_config; NULL: none */
 };
 
 /* What upgrade_configs says of one kind (RouteAction.UpgradeConfig). */
@@ -126,7 +126,7 @@ struct route {
     size_t num_hash;
     const struct route_upgrade *upgrades; /* of what is not here the connection manager decides */
     size_t num_upgrades;
-    bool auto_host_rewrite; /* route_rewrite_host_auto once the host is chosen */
+    bool auto_host_rewrite;           /* route_rewrite_host_auto once the host is chosen */
     const struct retry_policy *retry; /* NULL: none; the virtual host's if the route has none */
     struct str decorator;
     bool decorator_propagate;
@@ -168,7 +168,7 @@ struct route_table {
 struct route_compile_options { /* what a RouteConfiguration may refer to; may be NULL */
     bool (*cluster_known)(void *arg, struct str name); /* validate_clusters */
     void *arg;
-    bool validate_clusters; /* where the table does not say: true for one that is inline */
+    bool validate_clusters;        /* where the table does not say: true for one that is inline */
     const struct compile_env *env; /* for per-route configurations of filters; never NULL then */
 };
 
@@ -188,9 +188,9 @@ struct route_match_input {
                         retries */
     struct str sni;
     bool tls;
-    const struct tls_peer *peer;  /* NULL: plaintext */
-    const struct conn_info *conn; /* for hash_policy; NULL: unknown */
-    const struct addr *remote;    /* the client, after X-Forwarded-For; NULL: unknown */
+    const struct tls_peer *peer;             /* NULL: plaintext */
+    const struct conn_info *conn;            /* for hash_policy; NULL: unknown */
+    const struct addr *remote;               /* the client, after X-Forwarded-For; NULL: unknown */
     const struct metadata *metadata;         /* dynamic metadata; NULL: none */
     const struct filter_state *filter_state; /* NULL: none */
 };
@@ -208,8 +208,8 @@ size_t route_filter_overrides(const struct route_table *t, const struct route *r
                               const struct http_filter_overrides *out[4]);
 
 /* route_cluster_name chooses the cluster: fixed, weighted (by a header's number, by the hash, or by
- * in->random), from a header, or by a matcher; empty: none found. *out_weighted is the entry chosen,
- * or NULL. The arena of the headers is scratch. */
+ * in->random), from a header, or by a matcher; empty: none found. *out_weighted is the entry
+ * chosen, or NULL. The arena of the headers is scratch. */
 struct str route_cluster_name(const struct route *r, const struct route_match_input *in,
                               const struct weighted_cluster **out_weighted);
 
@@ -220,8 +220,8 @@ struct route_cookie {
 };
 
 /* route_hash computes the hash of hash_policy; false: no policy gave one, and the balancer takes a
- * number of its own. The hashes (XXH64 of the text) are combined by rotating left one bit and xor. A
- * cookie that must be made is put into *out_cookie (NULL: none is made), its text in `a`. */
+ * number of its own. The hashes (XXH64 of the text) are combined by rotating left one bit and xor.
+ * A cookie that must be made is put into *out_cookie (NULL: none is made), its text in `a`. */
 bool route_hash(const struct route *r, const struct route_match_input *in, struct arena *a,
                 struct route_cookie *out_cookie, uint64_t *out);
 

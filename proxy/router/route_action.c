@@ -55,8 +55,8 @@ static void compile_weight(struct route_compiler *c, struct route *r, struct wei
     if (!m->weight)
         errors_add(c->e, "weight", "is required");
     w->weight = wkt_u32(m->weight, 0);
-    w->request = HEADERS_MUTATION(c->a, m, request, c->e);
-    w->response = HEADERS_MUTATION(c->a, m, response, c->e);
+    w->request = REQUEST_MUTATION(c->a, m, c->e);
+    w->response = RESPONSE_MUTATION(c->a, m, c->e);
     w->host_rewrite = arena_str(c->a, str_of(m->host_rewrite_literal));
     w->metadata_match = merge_metadata(c, r->metadata_match, m->metadata_match);
     w->filters = route_overrides_compile(c, (void *const *)m->typed_per_filter_config,
@@ -84,7 +84,8 @@ static void compile_weighted(struct route_compiler *c, struct route *r, const We
              ENVOY__CONFIG__ROUTE__V3__WEIGHTED_CLUSTER__RANDOM_VALUE_SPECIFIER_USE_HASH_POLICY)
         r->weight_by_hash = wkt_bool(m->use_hash_policy, false);
     if (m->runtime_key_prefix[0])
-        errors_warn(c->e, "runtime_key_prefix", "there is no runtime; the weights are as configured");
+        errors_warn(c->e, "runtime_key_prefix",
+                    "there is no runtime; the weights are as configured");
     errors_pop(c->e, outer);
     r->weighted = v;
     r->num_weighted = m->n_clusters;
@@ -308,8 +309,9 @@ static void compile_timeouts(struct route_compiler *c, struct route *r, const Ro
 /* --- hash policies --- */
 
 /* What stands behind the value of a cookie that is made: "; SameSite=None; Secure". */
-static struct str cookie_attributes(struct route_compiler *c,
-                                    const Envoy__Config__Route__V3__RouteAction__HashPolicy__Cookie *m)
+static struct str
+cookie_attributes(struct route_compiler *c,
+                  const Envoy__Config__Route__V3__RouteAction__HashPolicy__Cookie *m)
 {
     struct str out = STR("");
     for (size_t i = 0; i < m->n_attributes; i++) {
@@ -374,8 +376,9 @@ static void compile_hashes(struct route_compiler *c, struct route *r, const Rout
 
 /* --- upgrades --- */
 
-static void compile_connect(struct route_compiler *c, struct route_upgrade *u,
-                            const Envoy__Config__Route__V3__RouteAction__UpgradeConfig__ConnectConfig *m)
+static void
+compile_connect(struct route_compiler *c, struct route_upgrade *u,
+                const Envoy__Config__Route__V3__RouteAction__UpgradeConfig__ConnectConfig *m)
 {
     u->has_connect = true;
     u->allow_post = m->allow_post;

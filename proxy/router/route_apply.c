@@ -104,10 +104,10 @@ static void rewrite_host(const struct route_entry *en, struct headers *h, struct
         return;
     if (en->append_x_forwarded_host) {
         bool had = headers_value(h, STR("x-forwarded-host"), h->arena, &before) && before.len;
-        headers_set_known(h, HDR_X_FORWARDED_HOST,
-                          had ? arena_printf(h->arena, "%.*s,%.*s", STR_ARG(before),
-                                             STR_ARG(h->authority))
-                              : h->authority);
+        headers_set_known(
+            h, HDR_X_FORWARDED_HOST,
+            had ? arena_printf(h->arena, "%.*s,%.*s", STR_ARG(before), STR_ARG(h->authority))
+                : h->authority);
     }
     if (tell)
         headers_set(h, STR("x-envoy-original-host"), h->authority);

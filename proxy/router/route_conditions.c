@@ -61,7 +61,7 @@ static void compile_path(struct route_compiler *c, struct route_entry *r, const 
         r->regex = regex_list_add(c->regexes, c->a, m->safe_regex, c->e);
         errors_pop(c->e, mark);
         return;
-    case PATH(CONNECT_MATCHER):
+    case ROUTE(ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER):
         r->kind = PATH_CONNECT;
         return;
     case PATH(PATH_MATCH_POLICY):
@@ -124,8 +124,7 @@ void route_conditions_compile(struct route_compiler *c, struct route_entry *r, c
     r->metadata = metadata_matches_compile(c->regexes, c->a, (void *const *)m->dynamic_metadata,
                                            m->n_dynamic_metadata, "dynamic_metadata", c->e);
     r->num_filter_state = m->n_filter_state;
-    r->filter_state = filter_state_matches_compile(c->regexes, c->a,
-                                                   (void *const *)m->filter_state,
+    r->filter_state = filter_state_matches_compile(c->regexes, c->a, (void *const *)m->filter_state,
                                                    m->n_filter_state, "filter_state", c->e);
     r->grpc_only = m->grpc != NULL;
     if (m->tls_context) {

@@ -67,9 +67,8 @@ static void compile_virtual_clusters(struct route_compiler *c, struct vhost *v,
         size_t mark = errors_push_index(c->e, "virtual_clusters", i);
         v->clusters[i].name = arena_str(c->a, str_of(vc->name));
         v->clusters[i].num_headers = vc->n_headers;
-        v->clusters[i].headers = header_matches_compile(c->regexes, c->a,
-                                                        (void *const *)vc->headers, vc->n_headers,
-                                                        "headers", c->e);
+        v->clusters[i].headers = header_matches_compile(
+            c->regexes, c->a, (void *const *)vc->headers, vc->n_headers, "headers", c->e);
         if (!vc->n_headers)
             errors_add(c->e, "headers", "is required");
         errors_pop(c->e, mark);
@@ -124,8 +123,8 @@ static void compile_vhost(struct route_compiler *c, struct vhost *v, const Virtu
     struct retry_policy *retry = NULL;
     v->name = arena_str(c->a, str_of(m->name));
     compile_require_tls(v, m);
-    v->request = HEADERS_MUTATION(c->a, m, request, c->e);
-    v->response = HEADERS_MUTATION(c->a, m, response, c->e);
+    v->request = REQUEST_MUTATION(c->a, m, c->e);
+    v->response = RESPONSE_MUTATION(c->a, m, c->e);
     v->filters = route_overrides_compile(c, (void *const *)m->typed_per_filter_config,
                                          m->n_typed_per_filter_config);
     v->metadata = route_metadata_compile(c->a, m->metadata);
@@ -226,8 +225,8 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
         .plugins = (const void *const *)m->cluster_specifier_plugins,
         .num_plugins = m->n_cluster_specifier_plugins,
     };
-    t->request = HEADERS_MUTATION(c.a, m, request, e);
-    t->response = HEADERS_MUTATION(c.a, m, response, e);
+    t->request = REQUEST_MUTATION(c.a, m, e);
+    t->response = RESPONSE_MUTATION(c.a, m, e);
     t->filters = route_overrides_compile(&c, (void *const *)m->typed_per_filter_config,
                                          m->n_typed_per_filter_config);
     bool validate = c.opts->cluster_known &&

@@ -152,8 +152,8 @@ void route_entry_compile(struct route_compiler *c, struct route_entry *en, const
         r->decorator_propagate = wkt_bool(m->decorator->propagate, true);
     }
     r->metadata = route_metadata_compile(c->a, m->metadata);
-    r->request = HEADERS_MUTATION(c->a, m, request, c->e);
-    r->response = HEADERS_MUTATION(c->a, m, response, c->e);
+    r->request = REQUEST_MUTATION(c->a, m, c->e);
+    r->response = RESPONSE_MUTATION(c->a, m, c->e);
     r->filters = route_overrides_compile(c, (void *const *)m->typed_per_filter_config,
                                          m->n_typed_per_filter_config);
     r->stat_prefix = arena_str(c->a, str_of(m->stat_prefix));

@@ -1,6 +1,7 @@
 /* The routes of a virtual host in order, and an index that says which of them a path can reach. A
  * route by prefix or path is filed in a radix tree; what the tree gives and what is not filed there
- * are ascending lists of places, examined as one list: the first that fits is then the first of all.
+ * are ascending lists of places, examined as one list: the first that fits is then the first of
+ * all.
  */
 #include "proxy/router/route_private.h"
 

@@ -36,8 +36,7 @@ static const struct vhost *find_vhost(const struct route_table *t, const struct 
 
 static bool needs_tls(const struct vhost *v, const struct route_match_input *in)
 {
-    if (v->require_tls == TLS_NOT_REQUIRED || in->tls ||
-        str_eq(in->headers->scheme, STR("https")))
+    if (v->require_tls == TLS_NOT_REQUIRED || in->tls || str_eq(in->headers->scheme, STR("https")))
         return false;
     return v->require_tls == TLS_ALL || !headers_known(in->headers, HDR_X_ENVOY_INTERNAL);
 }
@@ -120,7 +119,8 @@ static uint64_t weight_at(const struct route *r, const struct route_match_input 
 {
     struct str text;
     uint64_t n;
-    if (r->weight_header.len && only(in->headers, r->weight_header, &text) && str_to_u64(text, &n))
+    if (r->weight_header.len && only(in->headers, r->weight_header, &text) &&
+        str_to_u64(without_plus(text), &n))
         return n % r->total_weight;
     if (r->weight_by_hash && route_hash(r, in, a, NULL, &n))
         return n % r->total_weight;

@@ -77,7 +77,8 @@ struct route_entry {
     bool append_x_forwarded_host;
 };
 
-/* Routes in order, the first that fits wins, with an index that leaves out what the path rules out. */
+/* Routes in order, the first that fits wins, with an index that leaves out what the path rules out.
+ */
 struct route_list {
     struct route_entry *v;
     size_t n;
@@ -134,7 +135,7 @@ struct route_compiler {
     struct arena *a;
     struct regex_list *regexes;
     struct errors *e;
-    size_t max_body; /* max_direct_response_body_size_bytes */
+    size_t max_body;                          /* max_direct_response_body_size_bytes */
     const struct route_compile_options *opts; /* never NULL */
     const void *const *plugins;               /* cluster_specifier_plugins of the table */
     size_t num_plugins;

@@ -56,8 +56,7 @@ void route_direct_compile(struct route_compiler *c, struct route *r, const void 
     struct data_source body;
     size_t mark;
     r->direct_status = m->status;
-    if (m->body && !is_empty(m->body) &&
-        data_source_read(m->body, c->a, c->e, "body", &body)) {
+    if (m->body && !is_empty(m->body) && data_source_read(m->body, c->a, c->e, "body", &body)) {
         r->direct_body = body.bytes;
         if (body.bytes.len > c->max_body)
             errors_add(c->e, "body", "has %zu bytes, more than the limit of %zu", body.bytes.len,

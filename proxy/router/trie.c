@@ -98,11 +98,8 @@ void **trie_put(struct trie *t, struct arena *a, struct str key)
 
 void trie_walk_start(struct trie_walk *w, const struct trie *t, struct str text)
 {
-    *w = (struct trie_walk){.node = &t->root,
-                            .text = text,
-                            .at = NOT_STARTED,
-                            .fold = t->fold,
-                            .reverse = t->reverse};
+    *w = (struct trie_walk){
+        .node = &t->root, .text = text, .at = NOT_STARTED, .fold = t->fold, .reverse = t->reverse};
 }
 
 static unsigned char folded(unsigned char c)

@@ -1,13 +1,13 @@
 /* A radix tree from byte strings to values: all keys that begin a text, in one walk along it. Built
- * once in an arena, then immutable and shared by threads. What a lookup costs depends on the text and
- * on the keys that begin it, not on how many keys there are. */
+ * once in an arena, then immutable and shared by threads. What a lookup costs depends on the text
+ * and on the keys that begin it, not on how many keys there are. */
 #pragma once
 
 #include "base/arena.h"
 
 struct trie_node {
-    struct str label; /* the bytes between the node above and this one */
-    void *value;      /* NULL: no key ends here */
+    struct str label;            /* the bytes between the node above and this one */
+    void *value;                 /* NULL: no key ends here */
     struct trie_node **children; /* by the first byte of their labels, ascending */
     unsigned char *firsts;       /* those bytes */
     uint16_t num, cap;

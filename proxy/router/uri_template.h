@@ -1,8 +1,8 @@
 /* URI templates of paths: "/videos/{id}/{rest=**}.m3u8" matches a path and says what its variables
  * stood for; a rewrite makes a new path of them (envoy.path.match.uri_template and
  * envoy.path.rewrite.uri_template). "*" is one segment, not empty; "**" any number of characters,
- * slashes included, last. Both take a literal "*" in a path (CVE-2025-46821: a template that does not
- * lets such a request by). Immutable; any thread. */
+ * slashes included, last. Both take a literal "*" in a path (CVE-2025-46821: a template that does
+ * not lets such a request by). Immutable; any thread. */
 #pragma once
 
 #include "base/errors.h"

@@ -26,8 +26,8 @@ struct cidr {
 static void compile_value(struct value_match *out, struct regex_list *l, struct arena *a,
                           const ValueMatcher *m, struct errors *e);
 
-static void compile_double(struct value_match *out, const Envoy__Type__Matcher__V3__DoubleMatcher *m,
-                           struct errors *e)
+static void compile_double(struct value_match *out,
+                           const Envoy__Type__Matcher__V3__DoubleMatcher *m, struct errors *e)
 {
     switch (m->match_pattern_case) {
     case ENVOY__TYPE__MATCHER__V3__DOUBLE_MATCHER__MATCH_PATTERN_RANGE:
@@ -71,11 +71,12 @@ static void compile_or(struct value_match *out, struct regex_list *l, struct are
 static void compile_value(struct value_match *out, struct regex_list *l, struct arena *a,
                           const ValueMatcher *m, struct errors *e)
 {
-    static const char *const names[] = {NULL,         "null_match",    "double_match", "string_match",
-                                        "bool_match", "present_match", "list_match",   "or_match"};
+    static const char *const names[] = {NULL,           "null_match", "double_match",
+                                        "string_match", "bool_match", "present_match",
+                                        "list_match",   "or_match"};
     size_t mark = errors_push(e, m->match_pattern_case ? names[m->match_pattern_case] : "value");
     switch (m->match_pattern_case) {
-    case VALUE(NULL_MATCH):
+    case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_NULL_MATCH:
         out->kind = VALUE_NULL;
         break;
     case VALUE(DOUBLE_MATCH):

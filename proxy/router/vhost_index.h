@@ -1,6 +1,6 @@
-/* The virtual host of an authority: exact, then the longest suffix wildcard, then the longest prefix
- * wildcard, then "*" (RouteConfiguration.virtual_hosts). A lookup does not depend on how many there
- * are. Immutable once compiled. */
+/* The virtual host of an authority: exact, then the longest suffix wildcard, then the longest
+ * prefix wildcard, then "*" (RouteConfiguration.virtual_hosts). A lookup does not depend on how
+ * many there are. Immutable once compiled. */
 #pragma once
 
 #include "base/errors.h"
@@ -10,9 +10,9 @@
 struct vhost;
 
 struct vhost_index {
-    struct map exact;             /* domain -> struct vhost */
-    struct trie suffixes;         /* "*.a.com" as ".a.com" */
-    struct trie prefixes;         /* "a.*" as "a." */
+    struct map exact;     /* domain -> struct vhost */
+    struct trie suffixes; /* "*.a.com" as ".a.com" */
+    struct trie prefixes; /* "a.*" as "a." */
     bool has_suffix, has_prefix;
     struct vhost *any; /* "*" */
 };
