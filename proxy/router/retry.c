@@ -92,7 +92,7 @@ void retry_init(struct router *r)
     take_codes(r, h);
     if (take_number(h, HDR_X_ENVOY_MAX_RETRIES, &n))
         r->retries_left = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
-    r->timeout_ms = route->has_timeout ? route->timeout_ms : 15000;
+    r->timeout_ms = route_timeout_ms(route, h);
     if (take_number(h, HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, &n))
         r->timeout_ms = n;
     r->per_try_ms = r->retry.per_try_timeout_ms;

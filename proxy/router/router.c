@@ -359,7 +359,8 @@ void router_on_headers(struct router *r, struct headers *h, bool end)
     }
     if (s->route->attempt_count_response)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(s->arena, "%u", r->tries));
-    s->info.response_code = h->status; /* for %RESPONSE_CODE% */
+    s->info.response = h; /* for %RESPONSE_CODE% and %RESP()% in the values of header changes */
+    s->info.response_code = h->status;
     route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
     stream_response_headers(s, h, end);
 }
