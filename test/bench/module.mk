@@ -23,3 +23,16 @@ instructions: bench-tools bench-proxy ## instructions a request, against test/be
 	$(Q)$(PYTHON) test/bench/instr/measure.py --build $(BUILD)
 instructions-record: bench-tools bench-proxy ## writes that record (commit it alone)
 	$(Q)$(PYTHON) test/bench/instr/measure.py --build $(BUILD) --repeat 3 --update
+
+# Look-ups in route tables, in the proxy's own code: linked with it as it is released.
+BENCH_LAYERS := $(foreach l,proxy cluster tls xds api-protos base,$(OUT)/lib$(l).a)
+$(OUT)/bench/routes: $(OUT)/obj/test/bench/routes.o $(BENCH_LAYERS)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(BENCH_LAYERS) -Wl,--end-group $(call libs,proxy)
+
+.PHONY: bench-routes
+bench: bench-routes
+bench-routes: ## what a look-up among many virtual hosts or routes costs against one among few
+	$(Q)$(MAKE) --no-print-directory MODE=release $(BUILD)/release/bench/routes
+	$(Q)$(BUILD)/release/bench/routes

@@ -7,8 +7,8 @@
  * caller's reference. */
 struct route_table *route_fixture_table(const char *yaml, struct arena *a, struct errors *e);
 
-/* route_fixture_routes the same of the Route messages of one virtual host "v" for all domains; fails
- * the test after errors. */
+/* route_fixture_routes the same of the Route messages of one virtual host "v" for all domains;
+ * fails the test after errors. */
 struct route_table *route_fixture_routes(const char *routes, struct arena *a, struct errors *e);
 
 /* route_fixture_head is the head of a GET. */

@@ -165,7 +165,8 @@ START_TEST(filter_state)
     } want[] = {
         {"string_match: {prefix: a}", "ab", true},
         {"string_match: {prefix: a}", "b", false},
-        {"address_match: {ranges: [{address_prefix: 10.0.0.0, prefix_len: 9}]}", "10.127.0.1", true},
+        {"address_match: {ranges: [{address_prefix: 10.0.0.0, prefix_len: 9}]}", "10.127.0.1",
+         true},
         {"address_match: {ranges: [{address_prefix: 10.0.0.0, prefix_len: 9}]}", "10.128.0.1:80",
          false},
         {"address_match: {ranges: [{address_prefix: '::', prefix_len: 0}]}", "10.0.0.1", false},
@@ -191,12 +192,16 @@ END_TEST
 
 START_TEST(path_parameters)
 {
-    load_table("{ignore_path_parameters_in_path_matching: true, virtual_hosts: [{name: v, domains: "
-               "['*'], routes: [{match: {prefix: /a/b}, route: {cluster: c, prefix_rewrite: /n}}]}]}");
+    load_table(
+        "{ignore_path_parameters_in_path_matching: true, virtual_hosts: [{name: v, domains: "
+        "['*'], routes: [{match: {prefix: /a/b}, route: {cluster: c, prefix_rewrite: /n}}]}]}");
     static const struct {
         const char *path, *sent;
-    } want[] = {{"/a/b", "/n"},           {"/a/b;x/c?y;z", "/n;x/c?y;z"}, {"/a;x/b", "/a;x/b"},
-                {"/a;x;y/b;/c", "/a;x;y/b;/c"}, {"/a/;b", NULL}};
+    } want[] = {{"/a/b", "/n"},
+                {"/a/b;x/c?y;z", "/n;x/c?y;z"},
+                {"/a;x/b", "/a;x/b"},
+                {"/a;x;y/b;/c", "/a;x;y/b;/c"},
+                {"/a/;b", NULL}};
     for (size_t i = 0; i < ARRAY_LEN(want); i++) {
         struct headers h = get(want[i].path);
         struct route_match_input in = {.headers = &h};
@@ -244,8 +249,14 @@ START_TEST(weights_by_header)
          "weight: 10}, {cluster_header: X-C, weight: 20}, {name: z, weight: 0}]}}}");
     static const struct {
         const char *value, *cluster;
-    } want[] = {{"0", "a"}, {"9", "a"},   {"10", "named"}, {"29", "named"},
-                {"30", "a"}, {"+5", "a"}, {"18446744073709551615", "named"}, {"x", "named"},
+    } want[] = {{"0", "a"},
+                {"9", "a"},
+                {"10", "named"},
+                {"29", "named"},
+                {"30", "a"},
+                {"+5", "a"},
+                {"18446744073709551615", "named"},
+                {"x", "named"},
                 {"-1", "named"}};
     for (size_t i = 0; i < ARRAY_LEN(want); i++) {
         struct headers h = get("/");
@@ -378,8 +389,9 @@ END_TEST
 
 START_TEST(cookie_that_is_made)
 {
-    load("{match: {prefix: /}, route: {cluster: c, hash_policy: [{cookie: {name: c, ttl: 10s, path: "
-         "/p, attributes: [{name: SameSite, value: None}, {name: Secure}]}}]}}");
+    load(
+        "{match: {prefix: /}, route: {cluster: c, hash_policy: [{cookie: {name: c, ttl: 10s, path: "
+        "/p, attributes: [{name: SameSite, value: None}, {name: Secure}]}}]}}");
     struct headers h = get("/");
     struct route_match_input in = {.headers = &h};
     struct route_cookie made, again;
@@ -519,8 +531,8 @@ static const struct {
     {"max_stream_duration: {grpc_timeout_header_max: 0.3s}", NULL, true, 0, 7000},
     {"max_stream_duration: {grpc_timeout_header_max: 0s, grpc_timeout_header_offset: 0.2s}", "1S",
      false, 0, 800},
-    {"max_stream_duration: {grpc_timeout_header_max: 0s, grpc_timeout_header_offset: 0.2s}",
-     "100m", false, 0, 0},
+    {"max_stream_duration: {grpc_timeout_header_max: 0s, grpc_timeout_header_offset: 0.2s}", "100m",
+     false, 0, 0},
     {"timeout: 3s, max_grpc_timeout: 0.3s", "400m", false, 3000, 7000},
     {"timeout: 3s, max_grpc_timeout: 0.3s", "400m", true, 300, 7000},
     {"timeout: 3s, max_grpc_timeout: 0.3s", NULL, true, 300, 7000},
@@ -574,9 +586,10 @@ END_TEST
 
 START_TEST(virtual_clusters)
 {
-    load_table("{virtual_hosts: [{name: v, domains: ['*'], virtual_clusters: [{name: posts, headers: "
-               "[{name: ':method', string_match: {exact: POST}}, {name: ':path', string_match: "
-               "{prefix: /p}}]}], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}");
+    load_table(
+        "{virtual_hosts: [{name: v, domains: ['*'], virtual_clusters: [{name: posts, headers: "
+        "[{name: ':method', string_match: {exact: POST}}, {name: ':path', string_match: "
+        "{prefix: /p}}]}], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}");
     struct headers h = get("/p");
     struct route_match_input in = {.headers = &h};
     const struct route *r = match(&in);

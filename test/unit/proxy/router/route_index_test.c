@@ -54,7 +54,8 @@ static struct str random_route(void)
     const char *condition = conditions[random() % 4];
     switch (random() % 6) {
     case 0:
-        return arena_printf(&arena, "{match: {safe_regex: {regex: '%s.*'}%s}, route: {cluster: c}},",
+        return arena_printf(&arena,
+                            "{match: {safe_regex: {regex: '%s.*'}%s}, route: {cluster: c}},",
                             path.p, condition);
     case 1:
         while (path.len > 1 && path.p[path.len - 1] == '/') /* it may not end so */
@@ -63,8 +64,9 @@ static struct str random_route(void)
                             "{match: {path_separated_prefix: '%.*s'%s}, route: {cluster: c}},",
                             STR_ARG(path.len > 1 ? path : STR("/a")), condition);
     default:
-        return arena_printf(&arena, "{match: {%s: '%s', case_sensitive: %s%s}, route: {cluster: c}},",
-                            kinds[random() % 2], path.p, random() % 3 ? "true" : "false", condition);
+        return arena_printf(
+            &arena, "{match: {%s: '%s', case_sensitive: %s%s}, route: {cluster: c}},",
+            kinds[random() % 2], path.p, random() % 3 ? "true" : "false", condition);
     }
 }
 
@@ -106,8 +108,8 @@ START_TEST(nested_deeply)
                            STR_ARG(all), i, i, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", i);
     struct route_table *t = route_fixture_routes(all.p, &arena, &errors);
     for (int i = 1; i <= 41; i++) {
-        struct headers h = route_fixture_head(
-            "h", "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &arena);
+        struct headers h = route_fixture_head("h", "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                                              &arena);
         headers_add(&h, STR("x"), arena_printf(&arena, "%d", i));
         struct route_match_input in = {.headers = &h};
         struct route_matching m = matching(&in);
