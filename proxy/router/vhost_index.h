@@ -17,6 +17,8 @@ struct vhost_index {
     struct vhost *any; /* "*" */
 };
 
+/* vhost_index_init makes an empty index of zeroed memory; vhost_index_cleanup gives back what is
+ * not in the arena. */
 void vhost_index_init(struct vhost_index *ix);
 void vhost_index_cleanup(struct vhost_index *ix);
 

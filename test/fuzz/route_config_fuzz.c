@@ -2,6 +2,17 @@
 // covers: proxy/router/route_entry.c
 // covers: proxy/router/route_match.c
 // covers: proxy/router/route_apply.c
+// covers: proxy/router/route_action.c
+// covers: proxy/router/route_conditions.c
+// covers: proxy/router/route_redirect.c
+// covers: proxy/router/route_index.c
+// covers: proxy/router/route_hash.c
+// covers: proxy/router/vhost_index.c
+// covers: proxy/router/trie.c
+// covers: proxy/router/match_tree.c
+// covers: proxy/router/uri_template.c
+// covers: proxy/router/value_match.c
+// covers: proxy/router/headers_mutation.c
 // covers: proxy/router/matchers.c
 /* A RouteConfiguration, unpacked and compiled, and a request that is looked up in it and changed as
  * its route says. The input is the request's head in lines, "path", "authority", then "name:value",
@@ -42,28 +53,63 @@ static void read_head(struct headers *h, struct str *rest, struct arena *a)
     }
 }
 
+/* What is known of the one route besides where it leads. */
+static void ask(const struct route *r, const struct route_match_input *in, struct stream_info *info,
+                struct arena *a)
+{
+    struct route_cookie made;
+    struct str type;
+    uint64_t hash, again, ms;
+    if (route_hash(r, in, a, &made, &hash)) {
+        CHECK(route_hash(r, in, a, &made, &again) && hash == again);
+        CHECK(!made.policy || route_cookie_header(&made, a).len);
+    }
+    (void)route_timeout_ms(r, in->headers);
+    (void)route_stream_duration_ms(r, in->headers, 7, &ms);
+    (void)route_upgrade_find(r, STR("websocket"));
+    (void)route_virtual_cluster(r, in->headers, a);
+    if (r->action == ROUTE_DIRECT)
+        (void)route_direct_body(r, info, a, &type);
+}
+
 static void use(const struct route_table *t, struct headers *h, uint64_t random, struct arena *a)
 {
-    struct route_match_input in = {.headers = h, .random = random, .tls = random & 1};
+    struct metadata md = {.first = NULL};
+    struct filter_state fs = {.first = NULL};
+    struct addr remote;
+    CHECK(addr_parse_ip(STR("10.1.2.3"), 4, &remote));
+    metadata_set(&md, a, STR("f"), STR("k"), metadata_string(a, h->authority));
+    metadata_set(&md, a, STR("f"), STR("n"), metadata_number(a, (double)(random % 8)));
+    metadata_set(&md, a, STR("f"), STR("b"), metadata_bool(a, random & 1));
+    filter_state_set(&fs, a, STR("k"), random & 1 ? STR("10.0.0.1:80") : h->authority);
+    struct route_match_input in = {.headers = h,
+                                   .random = random,
+                                   .tls = random & 1,
+                                   .remote = &remote,
+                                   .metadata = &md,
+                                   .filter_state = &fs};
     struct stream_info info = {.request = h};
     const struct weighted_cluster *w = NULL;
     unsigned status = 0;
     const struct route *r = route_match(t, &in, a);
     CHECK(r == route_match(t, &in, a));
+    route_remove_internal(t, h);
     if (!r)
         return;
+    if (r != &r->vhost->tls_redirect)
+        ask(r, &in, &info, a);
     switch (r->action) {
     case ROUTE_FORWARD:
         (void)route_cluster_name(r, &in, &w);
         CHECK(!r->num_weighted || w);
         route_rewrite_request(t, r, w, random & 2, h, &info);
+        route_rewrite_host_auto(r, STR("host.name"), random & 2, h);
         CHECK(h->path.len);
         break;
     case ROUTE_REDIRECT:
         CHECK(route_redirect_location(r, h, in.tls, a, &status).len && status / 100 == 3);
         break;
     case ROUTE_DIRECT:
-    case ROUTE_NON_FORWARDING:
         break;
     }
     route_rewrite_response(t, r, w, h, &info);
