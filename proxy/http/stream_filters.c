@@ -29,14 +29,19 @@ bool stream_filters_for_upgrade(const struct stream *s, const struct http_filter
 {
     const struct hcm_config *cfg = s->hc->config;
     struct str type = upgrade_type(s->request);
+    const struct route_upgrade *own = s->route ? route_upgrade_find(s->route, type) : NULL;
+    if (own && !own->enabled)
+        return false;
     for (size_t i = 0; i < cfg->num_upgrades; i++) {
         const struct hcm_upgrade *u = &cfg->upgrades[i];
         if (!str_ieq(u->type, type))
             continue;
         if (u->own_filters)
             *filters = &u->filters;
-        return u->enabled;
+        return u->enabled || own;
     }
+    if (own)
+        return true;
     return !s->route && !headers_known(s->request, HDR_UPGRADE); /* CONNECT without a route: 404 */
 }
 

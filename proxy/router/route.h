@@ -119,8 +119,6 @@ struct route {
     uint64_t grpc_timeout_max_ms, grpc_timeout_offset_ms;
     bool has_max_grpc_timeout; /* the deprecated pair, of the route's timeout */
     uint64_t max_grpc_timeout_ms, old_grpc_timeout_offset_ms;
-    bool has_flush_timeout;
-    uint64_t flush_timeout_ms;
     const struct metadata *metadata_match; /* hosts to choose from; NULL: any */
     const struct hash_policy *hash;
     size_t num_hash;
@@ -133,7 +131,6 @@ struct route {
     const struct metadata *metadata; /* NULL: none */
     struct headers_mutation *request, *response;
     struct http_filter_overrides *filters; /* typed_per_filter_config; NULL: none */
-    struct str stat_prefix;                /* empty: none */
     bool has_body_limit;                   /* request_body_buffer_limit, the virtual host's if the
                                               route has none */
     uint64_t body_limit;
@@ -239,11 +236,6 @@ bool route_stream_duration_ms(const struct route *r, const struct headers *h, ui
 
 /* route_upgrade_find is the route's own word on a kind of upgrade ("websocket"), or NULL. */
 const struct route_upgrade *route_upgrade_find(const struct route *r, struct str type);
-
-/* route_virtual_cluster names the virtual cluster of the request's virtual host that counts it;
- * empty: none is configured there. */
-struct str route_virtual_cluster(const struct route *r, const struct headers *h, struct arena *a);
-struct str route_vhost_name(const struct route *r);
 
 /* route_rewrite_request applies prefix, regex and host rewrites and the header changes of every
  * level (route, virtual host, table, as most_specific_wins says) to a request about to be sent.

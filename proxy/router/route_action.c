@@ -284,8 +284,6 @@ static void compile_timeouts(struct route_compiler *c, struct route *r, const Ro
     r->timeout_ms = wkt_duration_ms(m->timeout, 15000, e, "timeout");
     r->has_idle_timeout = m->idle_timeout != NULL;
     r->idle_timeout_ms = wkt_duration_ms(m->idle_timeout, 0, e, "idle_timeout");
-    r->has_flush_timeout = m->flush_timeout != NULL;
-    r->flush_timeout_ms = wkt_duration_ms(m->flush_timeout, 0, e, "flush_timeout");
     r->has_max_grpc_timeout = m->max_grpc_timeout != NULL;
     r->max_grpc_timeout_ms = wkt_duration_ms(m->max_grpc_timeout, 0, e, "max_grpc_timeout");
     r->old_grpc_timeout_offset_ms = wkt_duration_ms(m->grpc_timeout_offset, 0, e,

@@ -57,24 +57,6 @@ static void compile_require_tls(struct vhost *v, const VirtualHost *m)
         .vhost = v, .action = ROUTE_REDIRECT, .redirect = &v->to_https};
 }
 
-static void compile_virtual_clusters(struct route_compiler *c, struct vhost *v,
-                                     const VirtualHost *m)
-{
-    v->num_clusters = m->n_virtual_clusters;
-    v->clusters = arena_zalloc(c->a, (v->num_clusters + 1) * sizeof(*v->clusters));
-    for (size_t i = 0; i < v->num_clusters; i++) {
-        const Envoy__Config__Route__V3__VirtualCluster *vc = m->virtual_clusters[i];
-        size_t mark = errors_push_index(c->e, "virtual_clusters", i);
-        v->clusters[i].name = arena_str(c->a, str_of(vc->name));
-        v->clusters[i].num_headers = vc->n_headers;
-        v->clusters[i].headers = header_matches_compile(
-            c->regexes, c->a, (void *const *)vc->headers, vc->n_headers, "headers", c->e);
-        if (!vc->n_headers)
-            errors_add(c->e, "headers", "is required");
-        errors_pop(c->e, mark);
-    }
-}
-
 /* A matcher's action: one Route, or a RouteList of which the first that fits is taken. */
 struct matched_routes {
     struct route_compiler *c;
@@ -134,7 +116,6 @@ static void compile_vhost(struct route_compiler *c, struct vhost *v, const Virtu
     v->has_body_limit = m->request_body_buffer_limit || m->per_request_buffer_limit_bytes;
     v->body_limit = wkt_u64(m->request_body_buffer_limit,
                             wkt_u32(m->per_request_buffer_limit_bytes, 0));
-    compile_virtual_clusters(c, v, m);
     if (m->retry_policy) {
         size_t mark = errors_push(c->e, "retry_policy");
         retry = retry_policy_compile(c->a, m->retry_policy, c->e);

@@ -156,7 +156,6 @@ void route_entry_compile(struct route_compiler *c, struct route_entry *en, const
     r->response = RESPONSE_MUTATION(c->a, m, c->e);
     r->filters = route_overrides_compile(c, (void *const *)m->typed_per_filter_config,
                                          m->n_typed_per_filter_config);
-    r->stat_prefix = arena_str(c->a, str_of(m->stat_prefix));
     r->attempt_count = vhost->attempt_count;
     r->attempt_count_response = vhost->attempt_count_response;
     r->timeout_retry_header = vhost->timeout_retry_header;

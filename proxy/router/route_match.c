@@ -76,24 +76,6 @@ size_t route_filter_overrides(const struct route_table *t, const struct route *r
     return n;
 }
 
-struct str route_vhost_name(const struct route *r)
-{
-    return r->vhost->name;
-}
-
-struct str route_virtual_cluster(const struct route *r, const struct headers *h, struct arena *a)
-{
-    const struct vhost *v = r->vhost;
-    for (size_t i = 0; i < v->num_clusters; i++) {
-        size_t k = 0;
-        while (k < v->clusters[i].num_headers && header_match(&v->clusters[i].headers[k], h, a))
-            k++;
-        if (k == v->clusters[i].num_headers)
-            return v->clusters[i].name;
-    }
-    return v->num_clusters ? STR("other") : STR_NULL;
-}
-
 const struct route_upgrade *route_upgrade_find(const struct route *r, struct str type)
 {
     for (size_t i = 0; i < r->num_upgrades; i++) {

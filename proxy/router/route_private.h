@@ -93,12 +93,6 @@ struct lists_item { /* the lists that a matcher leads to */
     struct route_list *list;
 };
 
-struct virtual_cluster {
-    struct str name;
-    struct header_match *headers;
-    size_t num_headers;
-};
-
 struct vhost {
     struct str name;
     struct route_list routes;
@@ -111,9 +105,7 @@ struct vhost {
     const struct metadata *metadata; /* NULL: none */
     struct headers_mutation *request, *response;
     struct http_filter_overrides *filters; /* typed_per_filter_config; NULL: none */
-    struct virtual_cluster *clusters;
-    size_t num_clusters;
-    struct route tls_redirect; /* what require_tls answers with */
+    struct route tls_redirect;             /* what require_tls answers with */
     struct redirect to_https;
 };
 

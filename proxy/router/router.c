@@ -230,6 +230,8 @@ static void start_try(struct router *r)
     }
     if (r->num_tried < ROUTER_MAX_TRIED)
         r->tried[r->num_tried++] = host_ref(h);
+    route_rewrite_host_auto(s->route, h->hostname, !s->hc->config->suppress_envoy_headers,
+                            s->request);
     set_attempt_count(r);
     if (r->tries > 1)
         set_expected_timeout(r);

@@ -98,3 +98,37 @@ def test_durations(start, serve, route, headers, details):
     with Client(proxy.port()) as client:
         client.ask(headers=headers)
     assert proxy.wait_log()[0]["details"] == details
+
+
+def test_auto_host_rewrite(start, serve):
+    upstream = serve(teller("up"))
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "up", "auto_host_rewrite": True,
+                                                   "append_x_forwarded_host": True}}]
+    host = {"endpoint": {"hostname": "my.host",
+                         "address": {"socket_address": {"address": upstream.host,
+                                                        "port_value": upstream.port}}}}
+    named = {**cluster("up", upstream), "load_assignment": {
+        "cluster_name": "up", "endpoints": [{"lb_endpoints": [host]}]}}
+    proxy = start(static([listener([mesh.hcm("test", route_config=mesh.route_config("r", routes))])],
+                         [named]))
+    answer = ask(proxy.port(), {"target": "/"})
+    assert answer["headers"] == ["host: my.host", "x-envoy-original-host: test",
+                                 "x-forwarded-host: test"]
+
+
+@pytest.mark.parametrize("connection_manager,route,allowed", [
+    (None, True, True), (True, False, False), (False, True, True), (True, None, True),
+    (None, None, False)])
+def test_upgrades_of_a_route(start, serve, connection_manager, route, allowed):
+    def configs(enabled):
+        return [] if enabled is None else [{"upgrade_type": "WebSocket", "enabled": enabled}]
+    upstream = serve(lambda _: b"HTTP/1.1 101 Up\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    routes = [{"match": {"prefix": "/"},
+               "route": {"cluster": "up", "upgrade_configs": configs(route)}}]
+    filters = [mesh.hcm("test", route_config=mesh.route_config("r", routes),
+                        upgrade_configs=configs(connection_manager))]
+    proxy = start(static([listener(filters)], [cluster("up", upstream)]))
+    with Client(proxy.port()) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\n"
+                    b"Upgrade: websocket\r\n\r\n")
+        assert client.response().status == (101 if allowed else 403)

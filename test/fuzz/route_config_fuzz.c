@@ -67,7 +67,6 @@ static void ask(const struct route *r, const struct route_match_input *in, struc
     (void)route_timeout_ms(r, in->headers);
     (void)route_stream_duration_ms(r, in->headers, 7, &ms);
     (void)route_upgrade_find(r, STR("websocket"));
-    (void)route_virtual_cluster(r, in->headers, a);
     if (r->action == ROUTE_DIRECT)
         (void)route_direct_body(r, info, a, &type);
 }

@@ -98,6 +98,11 @@ static const struct {
     {"{name: x-t, present_match: true, invert_match: true}", NULL, true},
     {"{name: x-t, present_match: false, invert_match: true}", "a", true},
     {"{name: x-t, present_match: true, treat_missing_header_as_empty: true}", NULL, true},
+    {"{name: x-t, exact_match: ''}", "whatever", true}, /* the old form: it is there */
+    {"{name: x-t, string_match: {exact: ''}}", "whatever", false},
+    {"{name: x-t, range_match: {start: 5, end: 10}}", "+5", true},
+    {"{name: x-t, range_match: {start: 5, end: 10}}", "+-5", false},
+    {"{name: x-t, range_match: {start: 5, end: 10}}", "+", false},
     {"{name: x-t, range_match: {start: 5, end: 10}}", "5", true},
     {"{name: x-t, range_match: {start: 5, end: 10}}", "9", true},
     {"{name: x-t, range_match: {start: 5, end: 10}}", "10", false},

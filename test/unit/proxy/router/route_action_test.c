@@ -566,7 +566,7 @@ START_TEST(how_long)
 }
 END_TEST
 
-/* --- upgrades, virtual clusters, metadata --- */
+/* --- upgrades, metadata --- */
 
 START_TEST(upgrades)
 {
@@ -581,24 +581,6 @@ START_TEST(upgrades)
     ck_assert(u->enabled && u->has_connect && u->allow_post);
     ck_assert_uint_eq(u->proxy_protocol, 2);
     ck_assert_ptr_null(route_upgrade_find(r, STR("other")));
-}
-END_TEST
-
-START_TEST(virtual_clusters)
-{
-    load_table(
-        "{virtual_hosts: [{name: v, domains: ['*'], virtual_clusters: [{name: posts, headers: "
-        "[{name: ':method', string_match: {exact: POST}}, {name: ':path', string_match: "
-        "{prefix: /p}}]}], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}");
-    struct headers h = get("/p");
-    struct route_match_input in = {.headers = &h};
-    const struct route *r = match(&in);
-    ck_assert(str_eq(route_virtual_cluster(r, &h, &arena), STR("other")));
-    h.method = STR("POST");
-    ck_assert(str_eq(route_virtual_cluster(r, &h, &arena), STR("posts")));
-    ck_assert(str_eq(route_vhost_name(r), STR("v")));
-    load("{match: {prefix: /}, route: {cluster: c}}");
-    ck_assert_uint_eq(route_virtual_cluster(match(&in), &h, &arena).len, 0);
 }
 END_TEST
 
@@ -652,7 +634,6 @@ int main(void)
         {direct_body_format, 1},
         {how_long, ARRAY_LEN(durations)},
         {upgrades, 1},
-        {virtual_clusters, 1},
         {metadata_to_match, 1},
     };
     Suite *s = suite_create("route_action");

@@ -543,8 +543,6 @@ static const struct {
     {VHOSTS("{name: v, domains: [a, A]}"), "virtual_hosts[0].domains[1]", "duplicate"},
     {VHOSTS("{name: v, domains: ['*']}, {name: w, domains: ['*']}"), "virtual_hosts[1].domains[0]",
      "duplicate"},
-    {VHOSTS("{name: v, domains: [a], virtual_clusters: [{name: x}]}"),
-     "virtual_hosts[0].virtual_clusters[0].headers", "required"},
     {ROUTE("{match: {safe_regex: {regex: '('}}, route: {cluster: c}}"),
      "virtual_hosts[0].routes[0].match.safe_regex.regex", ""},
     {ROUTE("{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: c, weight: 0}]}}}"),
