@@ -9,6 +9,7 @@ import pathlib
 import classes
 import official
 import trim
+from google.protobuf import descriptor_pool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEAD = """# What is honoured
@@ -31,7 +32,7 @@ def required_choice(field):
     oneof = field.containing_oneof
     if oneof is None:
         return False
-    extension = official.pool().FindExtensionByName("validate.required")
+    extension = descriptor_pool.Default().FindExtensionByName("validate.required")
     return oneof.GetOptions().Extensions[extension]
 
 
