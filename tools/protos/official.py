@@ -36,18 +36,31 @@ def load():
                 print(f"official: {name} left out: {e}", file=sys.stderr)
                 continue
             files[module.DESCRIPTOR.name] = module.DESCRIPTOR
-    for name in sorted(files):
-        _add(files[name])
-    return [POOL.FindFileByName(name) for name in sorted(files)]
-
-
-# The official files with what newer releases of the API have and the package has not.
-POOL = descriptor_pool.DescriptorPool()
-_added = set()
+    return [files[name] for name in sorted(files)]
 
 
 def pool():
-    return POOL
+    return descriptor_pool.Default()
+
+
+# The same with what newer releases of the API have and the package has not: what the tables and
+# .proto files are made of.
+_complete = descriptor_pool.DescriptorPool()
+_added = set()
+
+
+def load_complete():
+    """The descriptors of load(), completed."""
+    files = load()
+    for file in files:
+        _add(file)
+    return [_complete.FindFileByName(file.name) for file in files]
+
+
+def complete_pool():
+    if not _added:
+        load_complete()
+    return _complete
 
 
 def _add(file):
@@ -60,7 +73,7 @@ def _add(file):
     file.CopyToProto(proto)
     if file.name == "envoy/config/route/v3/route_components.proto":
         _add_cookies(proto)
-    POOL.Add(proto)
+    _complete.Add(proto)
 
 
 def _add_cookies(proto):

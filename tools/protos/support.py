@@ -55,13 +55,13 @@ def describe(message, listed):
 
 
 def text():
-    official.load()
+    official.load_complete()
     selection = trim.current_selection()
     package, out = None, HEAD
     for name in sorted(selection):
         if name.startswith(SKIP):
             continue
-        message = official.pool().FindMessageTypeByName(name)
+        message = official.complete_pool().FindMessageTypeByName(name)
         if message.file.package != package:
             package = message.file.package
             out += f"\n## {package}\n"
