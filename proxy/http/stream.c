@@ -479,6 +479,7 @@ static enum step_result step_upstream(struct stream *s)
     case ROUTE_REDIRECT:
         hcm_count(s->hc, HCM_RQ_REDIRECT);
         location = route_redirect_location(s->route, s->request, s->match.tls, s->arena, &status);
+        route_redirect_rewrite(s->route, !s->hc->config->suppress_envoy_headers, s->request);
         stream_redirect(s, status, location, STR("direct_response"));
         return STEP_WAIT;
     case ROUTE_DIRECT:

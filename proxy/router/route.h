@@ -261,6 +261,10 @@ void route_remove_internal(const struct route_table *t, struct headers *h);
 struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls,
                                    struct arena *a, unsigned *out_status);
 
+/* route_redirect_rewrite does to the request's own path what the redirect's prefix_rewrite or
+ * regex_rewrite say, for the access log, as Envoy does. After route_redirect_location. */
+void route_redirect_rewrite(const struct route *r, bool tell, struct headers *h);
+
 /* route_direct_body makes the body of a direct response and its content type. */
 struct str route_direct_body(const struct route *r, const struct stream_info *si, struct arena *a,
                              struct str *out_type);

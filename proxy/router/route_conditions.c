@@ -98,6 +98,26 @@ static void compile_query(struct route_compiler *c, struct route_entry *r, const
     }
 }
 
+static void compile_cookies(struct route_compiler *c, struct route_entry *r, const RouteMatch *m)
+{
+    r->num_cookies = m->n_cookies;
+    r->cookies = arena_zalloc(c->a, (r->num_cookies + 1) * sizeof(*r->cookies));
+    for (size_t i = 0; i < r->num_cookies; i++) {
+        const Envoy__Config__Route__V3__CookieMatcher *k = m->cookies[i];
+        size_t mark = errors_push_index(c->e, "cookies", i), inner;
+        r->cookies[i].name = arena_str(c->a, str_of(k->name));
+        r->cookies[i].invert = k->invert_match;
+        inner = errors_push(c->e, "string_match");
+        if (k->string_match)
+            (void)string_match_compile(&r->cookies[i].string, c->regexes, c->a, k->string_match,
+                                       c->e);
+        else
+            errors_add(c->e, NULL, "is required");
+        errors_pop(c->e, inner);
+        errors_pop(c->e, mark);
+    }
+}
+
 static enum tls_condition tls_condition(const Google__Protobuf__BoolValue *v)
 {
     if (!v)
@@ -117,6 +137,7 @@ void route_conditions_compile(struct route_compiler *c, struct route_entry *r, c
     }
     compile_path(c, r, m);
     compile_query(c, r, m);
+    compile_cookies(c, r, m);
     r->num_headers = m->n_headers;
     r->headers = header_matches_compile(c->regexes, c->a, (void *const *)m->headers, m->n_headers,
                                         "headers", c->e);
@@ -133,8 +154,9 @@ void route_conditions_compile(struct route_compiler *c, struct route_entry *r, c
     }
     if (m->runtime_fraction)
         r->fraction_ppm = wkt_fraction_ppm(m->runtime_fraction->default_value, 1000000);
-    r->conditional = r->num_headers || r->num_query || r->num_metadata || r->num_filter_state ||
-                     r->grpc_only || r->presented || r->validated || r->fraction_ppm < 1000000;
+    r->conditional = r->num_headers || r->num_cookies || r->num_query || r->num_metadata ||
+                     r->num_filter_state || r->grpc_only || r->presented || r->validated ||
+                     r->fraction_ppm < 1000000;
     errors_pop(c->e, mark);
 }
 
@@ -179,6 +201,32 @@ bool route_query_value(struct str target, struct str name, struct str *out)
     return false;
 }
 
+/* Without quotes (RFC 6265 section 4.1.1). */
+bool route_cookie_value(const struct headers *h, struct str name, struct str *out)
+{
+    for (const struct header *f = headers_known(h, HDR_COOKIE); f; f = headers_next(h, f)) {
+        struct str rest = f->value, pair;
+        while (str_next(&rest, ';', &pair)) {
+            pair = str_trim(pair);
+            ptrdiff_t eq = str_chr(pair, '=');
+            if (eq < 0 || !str_eq(str_n(pair.p, (size_t)eq), name))
+                continue;
+            *out = str_n(pair.p + eq + 1, pair.len - (size_t)eq - 1);
+            if (out->len >= 2 && out->p[0] == '"' && out->p[out->len - 1] == '"')
+                *out = str_n(out->p + 1, out->len - 2);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool cookie_fits(const struct cookie_match *c, const struct headers *h)
+{
+    struct str value;
+    bool fits = route_cookie_value(h, c->name, &value) && string_match(&c->string, value);
+    return fits != c->invert;
+}
+
 static bool query_fits(const struct query_match *q, struct str target)
 {
     struct str value;
@@ -209,6 +257,10 @@ static bool conditions_fit(const struct route_entry *r, const struct route_match
     }
     for (size_t i = 0; i < r->num_query; i++) {
         if (!query_fits(&r->query[i], in->headers->path))
+            return false;
+    }
+    for (size_t i = 0; i < r->num_cookies; i++) {
+        if (!cookie_fits(&r->cookies[i], in->headers))
             return false;
     }
     for (size_t i = 0; i < r->num_metadata; i++) {

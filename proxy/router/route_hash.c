@@ -45,25 +45,6 @@ static bool hash_header(const struct hash_policy *p, const struct headers *h, st
     return true;
 }
 
-/* The first cookie of the name, without quotes (RFC 6265 section 4.1.1). */
-static bool cookie_value(const struct headers *h, struct str name, struct str *out)
-{
-    for (const struct header *f = headers_known(h, HDR_COOKIE); f; f = headers_next(h, f)) {
-        struct str rest = f->value, pair;
-        while (str_next(&rest, ';', &pair)) {
-            pair = str_trim(pair);
-            ptrdiff_t eq = str_chr(pair, '=');
-            if (eq < 0 || !str_eq(str_n(pair.p, (size_t)eq), name))
-                continue;
-            *out = str_n(pair.p + eq + 1, pair.len - (size_t)eq - 1);
-            if (out->len >= 2 && out->p[0] == '"' && out->p[out->len - 1] == '"')
-                *out = str_n(out->p + 1, out->len - 2);
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The same for all requests of a connection: of several at once one cookie may win. */
 static struct str new_cookie(const struct route_match_input *in, struct arena *a)
 {
@@ -81,7 +62,7 @@ static bool hash_cookie(const struct hash_policy *p, const struct route_match_in
                         struct arena *a, struct route_cookie *out_cookie, uint64_t *out)
 {
     struct str value;
-    if (cookie_value(in->headers, p->name, &value) && value.len) {
+    if (route_cookie_value(in->headers, p->name, &value) && value.len) {
         *out = hash_text(value);
         return true;
     }

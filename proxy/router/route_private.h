@@ -27,6 +27,12 @@ struct query_match {
     bool present;
 };
 
+struct cookie_match { /* the first cookie of the name, and its value */
+    struct str name;
+    struct string_match string;
+    bool invert; /* also if there is none */
+};
+
 struct rewrite {       /* of a path */
     struct str prefix; /* replaces what matched; p NULL: none */
     const struct regex *regex;
@@ -62,6 +68,8 @@ struct route_entry {
     size_t num_headers;
     struct query_match *query;
     size_t num_query;
+    struct cookie_match *cookies;
+    size_t num_cookies;
     uint32_t fraction_ppm; /* runtime_fraction's default value; 1,000,000: all */
     bool grpc_only;
     enum tls_condition presented, validated; /* tls_context */
@@ -186,6 +194,9 @@ const struct route *route_list_find(const struct route_list *l, struct route_mat
 
 /* route_conditions_fit says whether a request fits all of a route's conditions. */
 bool route_conditions_fit(const struct route_entry *r, const struct route_matching *m);
+
+/* route_cookie_value finds the value of the first cookie of that name. */
+bool route_cookie_value(const struct headers *h, struct str name, struct str *out);
 
 /* route_query_value finds the first parameter of that name in a target. */
 bool route_query_value(struct str target, struct str name, struct str *out);

@@ -118,6 +118,19 @@ static struct str redirect_host(const struct redirect *d, struct str from, struc
     return !str_eq(from, to) && old_default ? bare : host;
 }
 
+void route_redirect_rewrite(const struct route *r, bool tell, struct headers *h)
+{
+    if (r == &r->vhost->tls_redirect)
+        return;
+    struct str path = route_rewrite_path((const struct route_entry *)r, &r->redirect->rewrite,
+                                         h->path, NULL, h->arena);
+    if (!path.len)
+        return;
+    if (tell)
+        headers_set_known(h, HDR_X_ENVOY_ORIGINAL_PATH, h->path);
+    h->path = path;
+}
+
 struct str route_redirect_location(const struct route *r, const struct headers *h, bool tls,
                                    struct arena *a, unsigned *out_status)
 {

@@ -132,3 +132,15 @@ def test_upgrades_of_a_route(start, serve, connection_manager, route, allowed):
         client.send(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\n"
                     b"Upgrade: websocket\r\n\r\n")
         assert client.response().status == (101 if allowed else 403)
+
+
+def test_redirect_rewrites_the_logged_path(start):
+    routes = [{"match": {"prefix": "/p"}, "redirect": {"prefix_rewrite": "/new"}},
+              {"match": {"prefix": "/r"}, "redirect": {"path_redirect": "/new"}}]
+    filters = [mesh.hcm("test", log="access.log",
+                        route_config=mesh.route_config("r", routes))]
+    proxy = start(static([listener(filters)], []))
+    assert ask(proxy.port(), {"target": "/p/a?x"})["response"] == ["location: http://test/new/a?x"]
+    assert ask(proxy.port(), {"target": "/r?x"})["response"] == ["location: http://test/new?x"]
+    paths = {entry["path"] for entry in proxy.wait_log(2)}
+    assert paths == {"/new/a?x", "/r?x"}

@@ -36,7 +36,7 @@ def own_messages():
             ["protoc", f"-I{proto_dir}", f"--descriptor_set_out={out.name}", *protos], check=True
         )
         files = descriptor_pb2.FileDescriptorSet.FromString(pathlib.Path(out.name).read_bytes())
-    pool = descriptor_pool.Default()
+    pool = official.complete_pool()
     result = []
     for f in files.file:
         try:
@@ -266,7 +266,7 @@ class Table:
         self.strings = Strings()
         self.rules = Rules(self.strings)
         self.rules.rows.append(("END", 0))
-        files = official.load()
+        files = official.load_complete()
         self.messages = collect(official.messages(files) + own_messages())
         self.index = {m.full_name: i for i, m in enumerate(self.messages)}
         self.enums = {}

@@ -9,6 +9,7 @@ import pathlib
 import classes
 import official
 import trim
+from google.protobuf import descriptor_pool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEAD = """# What is honoured
@@ -31,7 +32,7 @@ def required_choice(field):
     oneof = field.containing_oneof
     if oneof is None:
         return False
-    extension = official.pool().FindExtensionByName("validate.required")
+    extension = descriptor_pool.Default().FindExtensionByName("validate.required")
     return oneof.GetOptions().Extensions[extension]
 
 
@@ -54,13 +55,13 @@ def describe(message, listed):
 
 
 def text():
-    official.load()
+    official.load_complete()
     selection = trim.current_selection()
     package, out = None, HEAD
     for name in sorted(selection):
         if name.startswith(SKIP):
             continue
-        message = official.pool().FindMessageTypeByName(name)
+        message = official.complete_pool().FindMessageTypeByName(name)
         if message.file.package != package:
             package = message.file.package
             out += f"\n## {package}\n"

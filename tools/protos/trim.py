@@ -57,7 +57,7 @@ def current_selection():
 def apply_spec(selection, spec, remove):
     name, _, fields = spec.partition(":")
     try:
-        message = official.pool().FindMessageTypeByName(name.strip())
+        message = official.complete_pool().FindMessageTypeByName(name.strip())
     except KeyError:
         sys.exit(f"trim: no official message {name.strip()}")
     chosen = selection.setdefault(message.full_name, set())
@@ -79,7 +79,7 @@ def close_over(selection):
     todo = list(selection)
     enums = set()
     while todo:
-        message = official.pool().FindMessageTypeByName(todo.pop())
+        message = official.complete_pool().FindMessageTypeByName(todo.pop())
         needed = []
         if message.containing_type is not None:
             needed.append(message.containing_type)
@@ -178,7 +178,7 @@ def write_message(message, selection, enums, indent=""):
 def imports(file, selection):
     needed = set()
     for name in selection:
-        message = official.pool().FindMessageTypeByName(name)
+        message = official.complete_pool().FindMessageTypeByName(name)
         if message.file.name != file.name:
             continue
         for field_name in selection[name]:
@@ -221,7 +221,7 @@ def specs(args):
 
 
 def main():
-    files = official.load()
+    files = official.load_complete()
     selection = current_selection()
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb not in ("", "add", "remove"):

@@ -17,7 +17,7 @@ LEFT_OUT = re.compile(r"^(google\.|envoy\.admin\.|envoy\.service\.|xds\.|udpa\.)
 
 
 def main():
-    official.load()
+    official.load_complete()
     text = ""
     for layer in ("xds", "tls", "cluster", "proxy"):
         for path in (ROOT / layer).rglob("*.[ch]"):
