@@ -63,6 +63,7 @@ struct cluster_config {
     enum upstream_http http;
     bool http2; /* http is UPSTREAM_HTTP2: for the control plane's stream; the router refuses it */
     bool http1_trailers;                   /* Http1ProtocolOptions.enable_trailers */
+    uint64_t max_stream_ms;                /* of a request to a host; 0: none */
     uint32_t max_headers_count;            /* of a response; 0: the codec's default */
     uint32_t max_headers_kb;               /* the same */
     struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;

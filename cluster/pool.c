@@ -305,10 +305,27 @@ static struct pool_request *pop_pending(struct pool *p)
     return rq;
 }
 
+/* The oldest request that pc will do for. */
+static struct pool_request *next_for(struct pool *p, const struct pool_conn *pc)
+{
+    LIST_FOREACH_SAFE(it, &p->pending) {
+        struct pool_request *rq = request_at(it);
+        if (rq->fresh && pc->requests)
+            continue;
+        unqueue(p, rq);
+        return rq;
+    }
+    return NULL;
+}
+
 static void serve_pending(struct pool *p, struct pool_conn *pc)
 {
-    while (p->num_pending && has_slot(pc))
-        (void)grant(pc, pop_pending(p));
+    struct pool_request *rq;
+    while (p->num_pending && has_slot(pc) && (rq = next_for(p, pc)))
+        (void)grant(pc, rq);
+    /* What waits for a fresh one, while no more may be opened, gets the place of this one. */
+    if (p->num_pending > p->num_connecting && pc->slots_used == 0)
+        pc->draining = true;
     settle(pc);
 }
 
@@ -339,8 +356,14 @@ static void connect_more(struct pool *p)
             fail(newest, POOL_OVERFLOW, STR_NULL);
             continue;
         }
-        if (p->num_conns)
+        if (p->num_conns) {
+            if (!list_empty(&p->ready)) { /* only those that want a fresh one wait beside it */
+                struct pool_conn *idle = conn_at(p->ready.prev);
+                if (idle->slots_used == 0)
+                    pool_conn_shut(idle);
+            }
             return;
+        }
         circuit_take_always(circuit, p->priority, CIRCUIT_CX);
         pool_conn_start(p);
     }
@@ -384,7 +407,8 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
     rq->asked_us = loop_now_us(c->loop);
     task_init(&rq->task, run_request, rq);
     cluster_hold(c);
-    pc = find_ready(p);
+    rq->fresh = opts && opts->fresh;
+    pc = rq->fresh ? NULL : find_ready(p);
     if (pc) {
         if (grant(pc, rq))
             settle(pc);

@@ -423,6 +423,38 @@ static enum step_result step_upstream(struct stream *s)
     return STEP_WAIT;
 }
 
+/* --- once more --- */
+
+void stream_recreate(struct stream *s, struct headers *response)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    struct stream_info was = s->info;
+    s->info.response = response;
+    s->info.response_code = response->status;
+    s->info.code_details = STR("internal_redirect");
+    s->info.end_us = now_us(s);
+    count_response(s);
+    for (size_t i = 0; i < cfg->num_logs; i++)
+        access_log_write(cfg->logs[i], &s->info);
+    s->info = (struct stream_info){
+        .conn = was.conn,
+        .start_us = s->info.end_us,
+        .start_wall_us = loop_wall_us(s->worker->loop),
+        .downstream_last_rx_us = s->info.end_us,
+        .bytes_received = was.bytes_received,
+        .protocol = was.protocol,
+        .request = s->request,
+        .request_id = was.request_id,
+        .downstream_remote = was.downstream_remote,
+        .original_path = s->request->path,
+    };
+    stats_inc(cfg->stats, s->worker->index, HCM_RQ_TOTAL);
+    s->route = NULL;
+    s->weighted = NULL;
+    s->state = STREAM_ROUTE;
+    run(s);
+}
+
 /* --- events of the downstream codec --- */
 
 static void request_ended(struct stream *s)

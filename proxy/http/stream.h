@@ -51,6 +51,11 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
 void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
                         struct str body);
 
+/* stream_recreate lets the stream begin again with its request, which was changed to what
+ * `response` points at (an internal redirect): the exchange so far is counted and logged as one of
+ * its own. The router has let go of its tries. */
+void stream_recreate(struct stream *s, struct headers *response);
+
 /* stream_redirect answers with a Location. */
 void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details);
 

@@ -48,7 +48,13 @@
     X(HCM_NO_CLUSTER, "no_cluster", COUNTER)                                                       \
     X(HCM_RQ_REDIRECT, "rq_redirect", COUNTER)                                                     \
     X(HCM_RQ_DIRECT, "rq_direct_response", COUNTER)                                                \
-    X(HCM_RQ_ROUTED, "rq_total", COUNTER)
+    X(HCM_RQ_ROUTED, "rq_total", COUNTER)                                                          \
+    X(HCM_RQ_RESET_AFTER_RESPONSE, "rq_reset_after_downstream_response_started", COUNTER)          \
+    X(HCM_REDIRECT_BAD_LOCATION, "passthrough_internal_redirect_bad_location", COUNTER)            \
+    X(HCM_REDIRECT_UNSAFE_SCHEME, "passthrough_internal_redirect_unsafe_scheme", COUNTER)          \
+    X(HCM_REDIRECT_TOO_MANY, "passthrough_internal_redirect_too_many_redirects", COUNTER)          \
+    X(HCM_REDIRECT_NO_ROUTE, "passthrough_internal_redirect_no_route", COUNTER)                    \
+    X(HCM_REDIRECT_PREDICATE, "passthrough_internal_redirect_predicate", COUNTER)
 
 enum { HCM_STATS(STATS_ENUM) HCM_NUM_STATS };
 
@@ -87,6 +93,9 @@ struct hcm_config {
     bool strip_any_port, strip_matching_port, strip_trailing_dot;
     bool suppress_envoy_headers; /* of the router */
     bool dynamic_stats;          /* of the router: response codes of clusters are counted */
+    bool respect_expected_timeout, suppress_grpc_codes; /* of the router */
+    const struct str *strict_headers;                   /* of the router: strict_check_headers */
+    size_t num_strict;
     bool trailers;               /* http_protocol_options.enable_trailers */
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;

@@ -185,6 +185,14 @@ static void compile_filter(struct hcm_config *c, const struct compile_env *env, 
         const Envoy__Extensions__Filters__Http__Router__V3__Router *r = (const void *)any.message;
         c->suppress_envoy_headers = r->suppress_envoy_headers;
         c->dynamic_stats = wkt_bool(r->dynamic_stats, true);
+        c->respect_expected_timeout = r->respect_expected_rq_timeout;
+        c->suppress_grpc_codes = r->suppress_grpc_request_failure_code_stats;
+        struct str *strict = arena_zalloc(c->arena,
+                                          (r->n_strict_check_headers + 1) * sizeof(*strict));
+        for (size_t i = 0; i < r->n_strict_check_headers; i++)
+            strict[i] = arena_str(c->arena, str_of(r->strict_check_headers[i]));
+        c->strict_headers = strict;
+        c->num_strict = r->n_strict_check_headers;
     }
 }
 

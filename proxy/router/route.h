@@ -9,48 +9,11 @@
 #include "cluster/circuit.h"
 #include "proxy/http/headers.h"
 #include "proxy/observe/format.h"
+#include "proxy/router/policies.h"
 
 struct headers_mutation; /* compiled header add/remove of one level */
 
 enum route_action { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT, ROUTE_NON_FORWARDING };
-
-/* retry_on words. X(id, "word") */
-#define RETRY_ON(X)                                                                                \
-    X(5XX, "5xx")                                                                                  \
-    X(GATEWAY_ERROR, "gateway-error")                                                              \
-    X(CONNECT_FAILURE, "connect-failure")                                                          \
-    X(RETRIABLE_4XX, "retriable-4xx")                                                              \
-    X(REFUSED_STREAM, "refused-stream")                                                            \
-    X(RETRIABLE_STATUS_CODES, "retriable-status-codes")                                            \
-    X(RESET, "reset")                                                                              \
-    X(RESET_BEFORE_REQUEST, "reset-before-request")                                                \
-    X(RETRIABLE_HEADERS, "retriable-headers")                                                      \
-    X(ENVOY_RATELIMITED, "envoy-ratelimited")                                                      \
-    X(HTTP3_POST_CONNECT_FAILURE, "http3-post-connect-failure")                                    \
-    X(GRPC_CANCELLED, "cancelled")                                                                 \
-    X(GRPC_DEADLINE_EXCEEDED, "deadline-exceeded")                                                 \
-    X(GRPC_RESOURCE_EXHAUSTED, "resource-exhausted")                                               \
-    X(GRPC_UNAVAILABLE, "unavailable")                                                             \
-    X(GRPC_INTERNAL, "internal")
-
-enum retry_on_bit {
-#define X(id, word) RETRY_BIT_##id,
-    RETRY_ON(X)
-#undef X
-        NUM_RETRY_ON
-};
-#define RETRY(id) (1u << RETRY_BIT_##id)
-
-struct retry_policy {
-    uint32_t on; /* RETRY(...) set */
-    uint32_t num_retries;
-    uint64_t per_try_timeout_ms, per_try_idle_timeout_ms; /* 0: none */
-    uint64_t backoff_base_ms, backoff_max_ms;             /* 25, 250 */
-    const uint16_t *status_codes;
-    size_t num_status_codes;
-    bool previous_hosts;    /* retry_host_predicate previous_hosts */
-    uint32_t host_attempts; /* host_selection_retry_max_attempts, 1 */
-};
 
 struct weighted_cluster {
     struct str name;
@@ -77,7 +40,14 @@ struct route {
     uint64_t idle_timeout_ms; /* overrides stream_idle_timeout */
     bool has_max_stream_duration;
     uint64_t max_stream_duration_ms;
-    const struct retry_policy *retry; /* NULL: none; the virtual host's if the route has none */
+    /* Of the route, or of its virtual host where it has none; NULL: none. */
+    const struct retry_policy *retry;
+    const struct hedge_policy *hedge;
+    struct mirrors mirrors;
+    const struct internal_redirects *redirects;
+    bool has_body_limit; /* request_body_buffer_limit, per_request_buffer_limit_bytes */
+    uint64_t body_limit;
+    bool timeout_retry_header; /* include_is_timeout_retry_header */
     struct str decorator;
     struct headers_mutation *request, *response;
     bool attempt_count;          /* of the virtual host: include_request_attempt_count */
@@ -97,6 +67,7 @@ struct route_table {
     struct vhost_index *index;
     bool ignore_port;
     struct headers_mutation *request, *response;
+    struct mirrors mirrors;
     const char **internal_only; /* internal_only_headers */
     size_t num_internal_only;
     bool most_specific_wins;

@@ -97,7 +97,7 @@ static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualH
                           size_t max_body, struct errors *e)
 {
     struct arena *a = t->arena;
-    struct retry_policy *retry = NULL;
+    struct route_policies policies = {0};
     v->name = arena_str(a, str_of(m->name));
     compile_require_tls(v, m, e);
     v->request = headers_mutation_compile(a, (void *const *)m->request_headers_to_add,
@@ -108,17 +108,13 @@ static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualH
         a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
         m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
         "response_headers_to_remove", e);
-    if (m->retry_policy) {
-        size_t mark = errors_push(e, "retry_policy");
-        retry = retry_policy_compile(a, m->retry_policy, e);
-        errors_pop(e, mark);
-    }
+    vhost_policies_compile(&policies, &t->index->regexes, a, m, t->mirrors, e);
     v->num_routes = m->n_routes;
     v->routes = arena_zalloc(a, (m->n_routes + 1) * sizeof(*v->routes));
     for (size_t i = 0; i < m->n_routes; i++) {
         size_t mark = errors_push_index(e, "routes", i);
-        route_entry_compile(&v->routes[i], &t->index->regexes, a, m->routes[i], v, retry, max_body,
-                            e);
+        route_entry_compile(&v->routes[i], &t->index->regexes, a, m->routes[i], v, max_body, e);
+        route_policies_inherit(&v->routes[i].route, m->routes[i], &policies);
         v->routes[i].route.attempt_count = m->include_request_attempt_count;
         v->routes[i].route.attempt_count_response = m->include_attempt_count_in_response;
         errors_pop(e, mark);
@@ -140,6 +136,12 @@ static void check_clusters(const struct vhost *v, const struct route_compile_opt
         size_t mark = errors_push_index(e, "routes", i);
         if (r->cluster.len && !opts->cluster_known(opts->arg, r->cluster))
             errors_add(e, "route.cluster", "unknown cluster '%.*s'", STR_ARG(r->cluster));
+        for (size_t k = 0; k < r->mirrors.n; k++) {
+            struct str name = r->mirrors.v[k].cluster;
+            if (name.len && !opts->cluster_known(opts->arg, name))
+                errors_add(e, "route.request_mirror_policies", "unknown shadow cluster '%.*s'",
+                           STR_ARG(name));
+        }
         for (size_t k = 0; k < r->num_weighted; k++) {
             if (!opts->cluster_known(opts->arg, r->weighted[k].name))
                 errors_add(e, "route.weighted_clusters", "unknown cluster '%.*s'",
@@ -183,6 +185,8 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
         a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
         m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
         "response_headers_to_remove", e);
+    t->mirrors = mirrors_compile(a, (void *const *)m->request_mirror_policies,
+                                 m->n_request_mirror_policies, e);
     size_t max_body = wkt_u32(m->max_direct_response_body_size_bytes, DEFAULT_MAX_DIRECT_BODY);
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {
         const VirtualHost *vm = m->virtual_hosts[i];

@@ -1,14 +1,12 @@
 #include "api-protos/wkt.h"
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/config/route/v3/route_components.pb-c.h"
-#include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb-c.h"
 #include "proxy/router/route_private.h"
 #include <stdlib.h>
 
 typedef Envoy__Config__Route__V3__Route Route;
 typedef Envoy__Config__Route__V3__RouteMatch RouteMatch;
 typedef Envoy__Config__Route__V3__RouteAction RouteAction;
-typedef Envoy__Config__Route__V3__RetryPolicy RetryPolicy;
 typedef Envoy__Config__Route__V3__RedirectAction Redirect;
 typedef Envoy__Config__Core__V3__HeaderValueOption HeaderOption;
 #define ROUTE(x) ENVOY__CONFIG__ROUTE__V3__##x
@@ -160,86 +158,6 @@ static void compile_match(struct route_entry *r, struct regex_list *l, struct ar
     errors_pop(e, mark);
 }
 
-/* --- retry --- */
-
-static uint32_t compile_retry_on(struct str text, struct errors *e)
-{
-    static const struct {
-        struct str word;
-        uint32_t bit;
-    } known[] = {
-#define X(id, word) {{word, sizeof(word) - 1}, RETRY(id)},
-        RETRY_ON(X)
-#undef X
-    };
-    uint32_t on = 0;
-    struct str word;
-    while (str_next(&text, ',', &word)) {
-        word = str_trim(word);
-        size_t i = 0;
-        while (i < ARRAY_LEN(known) && !str_eq(word, known[i].word))
-            i++;
-        if (i < ARRAY_LEN(known))
-            on |= known[i].bit;
-        else if (word.len)
-            errors_warn(e, "retry_on", "unknown word '%.*s' has no effect", STR_ARG(word));
-    }
-    return on;
-}
-
-static void compile_retry_hosts(struct retry_policy *p, const RetryPolicy *m, struct errors *e)
-{
-    for (size_t i = 0; i < m->n_retry_host_predicate; i++) {
-        const Envoy__Config__Route__V3__RetryPolicy__RetryHostPredicate *h =
-            m->retry_host_predicate[i];
-        const char *url = h->typed_config ? h->typed_config->type_url : "";
-        struct str type = str_of(url);
-        if (str_ends(type,
-                     STR("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")) ||
-            (!type.len && strcmp(h->name, "envoy.retry_host_predicates.previous_hosts") == 0)) {
-            p->previous_hosts = true;
-            continue;
-        }
-        size_t mark = errors_push_index(e, "retry_host_predicate", i);
-        errors_add(e, NULL, "'%s' is not supported", h->name);
-        errors_pop(e, mark);
-    }
-    p->host_attempts = m->host_selection_retry_max_attempts > 0
-                           ? (uint32_t)m->host_selection_retry_max_attempts
-                           : 1;
-}
-
-struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, struct errors *e)
-{
-    const RetryPolicy *m = msg;
-    struct retry_policy *p = ARENA_NEW(a, struct retry_policy);
-    p->on = compile_retry_on(str_of(m->retry_on), e);
-    p->num_retries = wkt_u32(m->num_retries, 1);
-    p->per_try_timeout_ms = wkt_duration_ms(m->per_try_timeout, 0, e, "per_try_timeout");
-    p->per_try_idle_timeout_ms = wkt_duration_ms(m->per_try_idle_timeout, 0, e,
-                                                 "per_try_idle_timeout");
-    p->backoff_base_ms = 25;
-    if (m->retry_back_off) {
-        p->backoff_base_ms = wkt_duration_ms(m->retry_back_off->base_interval, 25, e,
-                                             "retry_back_off.base_interval");
-        if (!p->backoff_base_ms)
-            p->backoff_base_ms = 1;
-    }
-    p->backoff_max_ms = p->backoff_base_ms * 10;
-    if (m->retry_back_off && m->retry_back_off->max_interval)
-        p->backoff_max_ms = wkt_duration_ms(m->retry_back_off->max_interval, 0, e,
-                                            "retry_back_off.max_interval");
-    if (p->backoff_max_ms < p->backoff_base_ms)
-        errors_add(e, "retry_back_off.max_interval", "must not be shorter than base_interval");
-    uint16_t *codes = arena_zalloc(a, (m->n_retriable_status_codes + 1) * sizeof(*codes));
-    for (size_t i = 0; i < m->n_retriable_status_codes; i++)
-        codes[i] = (uint16_t)m->retriable_status_codes[i];
-    p->status_codes = codes;
-    p->num_status_codes = m->n_retriable_status_codes;
-    compile_retry_hosts(p, m, e);
-    return p;
-}
-
 /* --- actions --- */
 
 static void compile_regex_rewrite(struct rewrite *w, struct regex_list *l, struct arena *a,
@@ -312,8 +230,7 @@ static void compile_cluster(struct route *r, struct arena *a, const RouteAction 
 }
 
 static void compile_forward(struct route_entry *en, struct regex_list *l, struct arena *a,
-                            const RouteAction *m, const struct retry_policy *inherited,
-                            struct errors *e)
+                            const RouteAction *m, struct errors *e)
 {
     struct route *r = &en->route;
     size_t mark = errors_push(e, "route");
@@ -338,12 +255,7 @@ static void compile_forward(struct route_entry *en, struct regex_list *l, struct
     if (m->host_rewrite_specifier_case ==
         ROUTE(ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL))
         en->host_rewrite = arena_str(a, str_of(m->host_rewrite_literal));
-    r->retry = inherited;
-    if (m->retry_policy) {
-        size_t inner = errors_push(e, "retry_policy");
-        r->retry = retry_policy_compile(a, m->retry_policy, e);
-        errors_pop(e, inner);
-    }
+    route_action_policies_compile(r, l, a, m, e);
     errors_pop(e, mark);
 }
 
@@ -416,7 +328,7 @@ static void compile_direct(struct route *r, struct arena *a,
 
 void route_entry_compile(struct route_entry *en, struct regex_list *l, struct arena *a,
                          const void *route_msg, struct vhost *vhost,
-                         const struct retry_policy *vhost_retry, size_t max_body, struct errors *e)
+                         size_t max_body, struct errors *e)
 {
     const Route *m = route_msg;
     struct route *r = &en->route;
@@ -436,7 +348,7 @@ void route_entry_compile(struct route_entry *en, struct regex_list *l, struct ar
     switch (m->action_case) {
     case ROUTE(ROUTE__ACTION_ROUTE):
         r->action = ROUTE_FORWARD;
-        compile_forward(en, l, a, m->route, vhost_retry, e);
+        compile_forward(en, l, a, m->route, e);
         return;
     case ROUTE(ROUTE__ACTION_REDIRECT):
         r->action = ROUTE_REDIRECT;

@@ -93,8 +93,5 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
 
 /* route_entry_compile compiles one Route message into `r`. */
 void route_entry_compile(struct route_entry *r, struct regex_list *l, struct arena *a,
-                         const void *route_msg, struct vhost *vhost,
-                         const struct retry_policy *vhost_retry, size_t max_body, struct errors *e);
-
-/* retry_policy_compile compiles a RetryPolicy message. */
-struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, struct errors *e);
+                         const void *route_msg, struct vhost *vhost, size_t max_body,
+                         struct errors *e);

@@ -17,6 +17,18 @@ static struct http_client_limits response_limits(const struct cluster_config *co
         config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS};
 }
 
+const struct pool_protocol *upstream_protocol(const struct cluster *c)
+{
+    return &h1_client_protocol;
+}
+
+struct codec_stream *upstream_open(struct pool_conn *pc, const struct cluster *c, struct arena *a,
+                                   const struct codec_events *events, void *user)
+{
+    struct http_client_limits limits = response_limits(c->config);
+    return h1_client_stream(pc, a, &limits, events, user);
+}
+
 static uint64_t now_us(const struct upstream_request *u)
 {
     return loop_now_us(u->router->stream->worker->loop);
@@ -40,20 +52,49 @@ static void let_go(struct upstream_request *u)
     u->pc = NULL;
     timer_disarm(&u->per_try);
     timer_disarm(&u->per_try_idle);
+    timer_disarm(&u->max_duration);
 }
 
 static void failed(struct upstream_request *u, enum try_failure f, struct str transport)
 {
-    bool started = u->started_us != 0;
     let_go(u);
-    router_on_failed(u->router, f, transport, started);
+    router_on_failed(u->router, u, f, transport);
+}
+
+/* --- lost races --- */
+
+bool upstream_request_written(const struct upstream_request *u)
+{
+    return u->pc && u->pc->conn.bytes_written != u->bytes_written;
+}
+
+/* Safe methods (RFC 9110 section 9.2.1) without a body: twice is as good as once. */
+static bool harmless(const struct stream *s)
+{
+    static const struct str safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
+    if (!s->request_end || s->info.bytes_received || s->request_trailers)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(safe); i++) {
+        if (str_eq(s->request->method, safe[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Whether the connection that failed had served others before and was closed without a word. */
+static bool lost_race(const struct upstream_request *u)
+{
+    if (!u->pc || u->pc->requests < 2 || u->got_headers ||
+        u->pc->conn.bytes_read != u->bytes_read)
+        return false;
+    return !upstream_request_written(u) || harmless(u->router->stream);
 }
 
 /* --- events of the upstream codec --- */
 
 static void touch(struct upstream_request *u)
 {
-    uint64_t idle = u->router->retry.per_try_idle_timeout_ms;
+    uint64_t idle = u->router->per_try_idle_ms;
     if (idle && u->sent_end)
         timer_arm(&u->per_try_idle, idle);
 }
@@ -66,6 +107,7 @@ static void response_ended(struct upstream_request *u)
         let_go(u); /* otherwise the exchange is reset when the try is dropped */
     timer_disarm(&u->per_try);
     timer_disarm(&u->per_try_idle);
+    timer_disarm(&u->max_duration);
 }
 
 static void on_informational(void *user, struct headers *h)
@@ -85,7 +127,7 @@ static void on_headers(void *user, struct headers *h, bool end)
     touch(u);
     if (end)
         response_ended(u);
-    router_on_headers(r, h, end);
+    router_on_headers(r, u, h, end);
 }
 
 static void on_data(void *user, struct buffer *data, bool end)
@@ -94,20 +136,21 @@ static void on_data(void *user, struct buffer *data, bool end)
     touch(u);
     if (end)
         response_ended(u);
-    router_on_data(u->router, data, end);
+    router_on_data(u->router, u, data, end);
 }
 
 static void on_trailers(void *user, struct headers *h)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     response_ended(u);
-    router_on_trailers(u->router, h);
+    router_on_trailers(u->router, u, h);
 }
 
 static void on_reset(void *user, enum reset_reason why, struct str detail)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     enum try_failure f = TRY_CONN_TERMINATED;
+    u->raced = why == RESET_CONN_TERMINATED && lost_race(u);
     switch (why) {
     case RESET_LOCAL:
     case RESET_CONN_TERMINATED:
@@ -127,7 +170,7 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
     }
     if (why == RESET_REMOTE || why == RESET_REFUSED)
         count(u, CLUSTER_UPSTREAM_RQ_RX_RESET);
-    if (!u->got_headers)
+    if (!u->got_headers && !u->raced)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_RESET, 0);
     failed(u, f, STR_NULL);
 }
@@ -142,7 +185,7 @@ static void on_below(void *user)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     u->above = false;
-    router_on_writable(u->router);
+    router_on_writable(u->router, u);
 }
 
 static const struct codec_events events = {
@@ -157,51 +200,78 @@ static const struct codec_events events = {
 
 /* --- timeouts --- */
 
-static void timed_out(struct upstream_request *u, uint32_t stat)
+static void timed_out(struct upstream_request *u, enum try_failure f, uint32_t stat)
 {
     struct codec_stream *cs = u->cs;
     count(u, stat);
-    if (!u->got_headers)
+    if (!u->got_headers && f != TRY_MAX_DURATION)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_TIMEOUT, 0);
+    let_go(u);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
-    failed(u, TRY_TIMEOUT, STR_NULL);
+    router_on_failed(u->router, u, f, STR_NULL);
 }
 
 static void on_per_try(void *arg)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
-    timed_out(u, CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
+    if (u->router->hedge) {
+        router_on_late(u->router, u);
+        return;
+    }
+    timed_out(u, TRY_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
 }
 
 static void on_per_try_idle(void *arg)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
-    timed_out(u, CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT);
+    timed_out(u, TRY_IDLE_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT);
+}
+
+static void on_max_duration(void *arg)
+{
+    struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
+    timed_out(u, TRY_MAX_DURATION, CLUSTER_UPSTREAM_RQ_MAX_DURATION_REACHED);
 }
 
 /* The per-try timeout runs from the moment the whole request was there to be sent. */
 static void arm_per_try(struct upstream_request *u)
 {
     struct router *r = u->router;
-    if (r->per_try_ms && u->sent_end && !u->got_headers)
+    if (r->per_try_ms && u->sent_end && !u->got_headers && !u->late)
         timer_arm(&u->per_try, r->per_try_ms);
     touch(u);
 }
 
 /* --- the slot --- */
 
-static void describe(struct upstream_request *u)
+void upstream_request_describe(struct upstream_request *u)
 {
     struct stream *s = u->router->stream;
     struct stream_info *si = &s->info;
-    u->bytes_read = u->pc->conn.bytes_read;
-    u->bytes_written = u->pc->conn.bytes_written;
+    si->upstream_host = arena_str(s->arena, u->host->address_text);
+    if (!u->pc)
+        return;
     si->upstream_local = u->pc->conn.local;
     si->upstream_remote = u->host->addr;
     si->upstream_protocol = PROTOCOL_HTTP11;
-    si->upstream_first_tx_us = now_us(u);
+    si->upstream_first_tx_us = u->started_us;
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
+}
+
+/* As long as not one byte could be written, any request may be sent once more. */
+static void hold_body(struct upstream_request *u)
+{
+    struct router *r = u->router;
+    if (u->pc->requests < 2 || r->keep || !u->body.len || r->raced)
+        return;
+    r->hold = true;
+    buffer_cleanup(&r->replay);
+    for (size_t off = 0, n; off < u->body.len; off += n) {
+        char bytes[4096];
+        n = buffer_copy_out(&u->body, off, bytes, sizeof(bytes));
+        buffer_add(&r->replay, bytes, n);
+    }
 }
 
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, struct str detail)
@@ -224,24 +294,28 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     }
     u->pc = pc;
     u->started_us = now_us(u);
-    describe(u);
-    struct http_client_limits limits = response_limits(r->cluster->config);
-    u->cs = h1_client_stream(pc, s->arena, &limits, &events, u);
+    u->bytes_read = pc->conn.bytes_read;
+    u->bytes_written = pc->conn.bytes_written;
+    upstream_request_describe(u);
+    if (r->max_try_ms)
+        timer_arm(&u->max_duration, r->max_try_ms);
+    hold_body(u);
+    u->cs = upstream_open(pc, r->cluster, s->arena, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
-    bool end = s->request_end && r->body.len == 0 && !trailers;
+    bool end = s->request_end && u->body.len == 0 && !trailers;
     u->sent_end = end;
     if (end)
         s->info.upstream_last_tx_us = now_us(u);
     u->cs->ops->headers(u->cs, s->request, end);
     if (!u->over && !end)
-        router_on_writable(r);
+        router_on_writable(r, u);
     if (!u->over)
         arm_per_try(u);
 }
 
-struct upstream_request *upstream_request_new(struct router *r, struct host *h)
+struct upstream_request *upstream_request_new(struct router *r, struct host *h, bool fresh)
 {
     struct stream *s = r->stream;
     struct upstream_request *u = ARENA_NEW(s->arena, struct upstream_request);
@@ -250,9 +324,12 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h)
     u->host = h;
     timer_init(&u->per_try, s->worker->loop, on_per_try, u);
     timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
-    s->info.upstream_host = arena_str(s->arena, h->address_text);
-    pool_acquire(r->cluster, h, &h1_client_protocol, NULL, s->route->priority, &u->slot, on_slot,
-                 u);
+    timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
+    buffer_init(&u->body);
+    upstream_request_describe(u);
+    const struct pool_options options = {.fresh = fresh};
+    pool_acquire(r->cluster, h, upstream_protocol(r->cluster), fresh ? &options : NULL, s->route->priority,
+                 &u->slot, on_slot, u);
     return u;
 }
 
@@ -311,6 +388,7 @@ void upstream_request_drop(struct upstream_request **up)
     let_go(u);
     if (cs) /* upstream_rq_tx_reset counts those of HTTP/2: in HTTP/1 the connection ends */
         cs->ops->reset(cs, RESET_LOCAL);
+    buffer_cleanup(&u->body);
     host_unref(u->host);
     u->host = NULL;
     u->magic = 0;

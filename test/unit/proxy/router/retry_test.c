@@ -3,7 +3,9 @@
 #include "proxy/router/retry.h"
 
 #include "proxy/http/stream.h"
+#include "proxy/network/hcm.h"
 #include "proxy/router/route_private.h"
+#include "proxy/router/router_private.h"
 #include "test/support/yaml_message.h"
 #include <check.h>
 #include <stdlib.h>
@@ -13,13 +15,26 @@ static struct errors errors;
 static struct stream stream;
 static struct route route;
 static struct headers head;
+static struct regex_list regexes;
+static struct hcm_config hcm = {.suppress_envoy_headers = true};
+static struct hcm_conn hcm_conn = {.config = &hcm};
+static struct cluster_config cluster_config;
+static struct cluster cluster = {.config = &cluster_config};
+static struct loop *loop;
+static struct worker worker;
 
 static void setup(void)
 {
     arena_init(&arena, 0);
     errors_init(&errors);
     route = (struct route){0};
-    stream = (struct stream){.arena = &arena, .request = &head, .route = &route};
+    loop = loop_new(true);
+    worker.loop = loop;
+    stream = (struct stream){.arena = &arena,
+                             .request = &head,
+                             .route = &route,
+                             .hc = &hcm_conn,
+                             .worker = &worker};
     stream.router.stream = &stream;
     headers_init(&head, &arena);
 }
@@ -28,6 +43,7 @@ static void teardown(void)
 {
     errors_cleanup(&errors);
     arena_cleanup(&arena);
+    loop_free(&loop);
 }
 
 static struct router *start(const char *policy, const char *fields)
@@ -35,7 +51,7 @@ static struct router *start(const char *policy, const char *fields)
     struct str rest = str_of(fields), line;
     if (policy) {
         route.retry = retry_policy_compile(
-            &arena, yaml_message("envoy.config.route.v3.RetryPolicy", policy, &arena), &errors);
+            &regexes, &arena, yaml_message("envoy.config.route.v3.RetryPolicy", policy, &arena), &errors);
         ck_assert(errors_ok(&errors));
     }
     headers_init(&head, &arena);
@@ -44,7 +60,9 @@ static struct router *start(const char *policy, const char *fields)
         headers_add(&head, str_n(line.p, (size_t)colon),
                     str_trim(str_n(line.p + colon + 1, line.len - (size_t)colon - 1)));
     }
-    stream.router = (struct router){.stream = &stream};
+    stream.router = (struct router){.stream = &stream, .cluster = &cluster};
+    stream.router.internal = headers_known(&head, HDR_X_ENVOY_INTERNAL) != NULL;
+    timeouts_init(&stream.router);
     retry_init(&stream.router);
     return &stream.router;
 }
