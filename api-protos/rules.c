@@ -111,7 +111,7 @@ static bool matches(struct str pattern, struct str s)
 static bool header_ok(struct str s, bool name, bool strict)
 {
     static const char token[] = "!#$%&'*+-.^_|~`";
-    if (name && s.len == 0)
+    if (name && strict && s.len == 0)
         return false;
     for (size_t i = 0; i < s.len; i++) {
         char c = s.p[i];

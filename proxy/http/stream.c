@@ -433,7 +433,6 @@ void stream_recreate(struct stream *s, struct headers *response)
     s->info.response_code = response->status;
     s->info.code_details = STR("internal_redirect");
     s->info.end_us = now_us(s);
-    count_response(s);
     for (size_t i = 0; i < cfg->num_logs; i++)
         access_log_write(cfg->logs[i], &s->info);
     s->info = (struct stream_info){
@@ -449,6 +448,7 @@ void stream_recreate(struct stream *s, struct headers *response)
         .original_path = s->request->path,
     };
     stats_inc(cfg->stats, s->worker->index, HCM_RQ_TOTAL);
+    stats_inc(cfg->stats, s->worker->index, HCM_RQ_HTTP1_TOTAL);
     s->route = NULL;
     s->weighted = NULL;
     s->state = STREAM_ROUTE;

@@ -3,6 +3,7 @@
 #include "base/obj.h"
 #include "base/random.h"
 #include "proxy/router/router_private.h"
+#include "proxy/server.h"
 
 enum { SHADOW_MAGIC = 0x53484457, MILLION = 1000000, MAX_MIRRORS = 64 };
 
@@ -178,6 +179,20 @@ static void rename_host(struct shadow *w)
         f->value = made;
 }
 
+/* The copy comes from us. */
+static void append_xff(struct shadow *w)
+{
+    char text[ADDR_TEXT_MAX];
+    const struct addr *own = &w->worker->server->local_ip;
+    struct str ip = addr_is_ip(own) ? addr_format_ip(own, text) : STR_NULL, before;
+    if (!ip.len)
+        return;
+    bool had = headers_value(&w->request, STR("x-forwarded-for"), w->arena, &before) && before.len;
+    headers_set_known(&w->request, HDR_X_FORWARDED_FOR,
+                      had ? arena_printf(w->arena, "%.*s,%.*s", STR_ARG(before), STR_ARG(ip))
+                          : arena_str(w->arena, ip));
+}
+
 static void send_copy(struct router *r, const struct mirror *m)
 {
     struct stream *s = r->stream;
@@ -204,6 +219,7 @@ static void send_copy(struct router *r, const struct mirror *m)
     buffer_init(&w->body);
     headers_copy(&w->request, s->request, a);
     headers_set_known(&w->request, HDR_X_ENVOY_INTERNAL, STR("true"));
+    append_xff(w);
     if (!m->plain_host)
         rename_host(w);
     if (s->request_trailers && c->config->http1_trailers) {
