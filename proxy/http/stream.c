@@ -96,6 +96,7 @@ static void reset_down(struct stream *s)
     struct codec_stream *cs = s->down;
     s->down = NULL;
     hcm_count(s->hc, HCM_RQ_TX_RESET);
+    hcm_count(s->hc, HCM_RQ_RX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     finish(s);
@@ -119,6 +120,8 @@ void stream_response_informational(struct stream *s, struct headers *h)
 
 static void response_ended(struct stream *s)
 {
+    if (!s->request_end)
+        hcm_count(s->hc, HCM_RQ_RX_RESET);
     s->response_end = true;
     s->info.downstream_last_tx_us = now_us(s);
     s->down = NULL; /* what is left of the request is dropped by the codec */
@@ -136,6 +139,10 @@ void stream_response_headers(struct stream *s, struct headers *h, bool end)
     mutate_response(s, h);
     if (worker_drain_close(s->worker) || s->hc->down->draining) {
         hcm_count(s->hc, HCM_CX_DRAIN_CLOSE);
+        s->down->ops->close_after(s->down);
+    }
+    if (!s->request_end) { /* the rest of the request is not waited for (RFC 9112 section 9.3) */
+        hcm_count(s->hc, HCM_RQ_EARLY_RESPONSE);
         s->down->ops->close_after(s->down);
     }
     s->info.downstream_first_tx_us = now_us(s);

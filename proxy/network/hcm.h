@@ -35,6 +35,7 @@
     X(HCM_RQ_3XX, "downstream_rq_3xx", COUNTER)                                                    \
     X(HCM_RQ_4XX, "downstream_rq_4xx", COUNTER)                                                    \
     X(HCM_RQ_5XX, "downstream_rq_5xx", COUNTER)                                                    \
+    X(HCM_RQ_EARLY_RESPONSE, "downstream_rq_response_before_rq_complete", COUNTER)                 \
     X(HCM_RQ_RX_RESET, "downstream_rq_rx_reset", COUNTER)                                          \
     X(HCM_RQ_TX_RESET, "downstream_rq_tx_reset", COUNTER)                                          \
     X(HCM_RQ_TIMEOUT, "downstream_rq_timeout", COUNTER)                                            \

@@ -159,6 +159,7 @@ void route_action_policies_compile(struct route *r, struct regex_list *l, struct
         r->retry = retry_policy_compile(l, a, m->retry_policy, e);
         errors_pop(e, mark);
     }
+    r->own_durations = m->max_stream_duration != NULL;
     if (m->hedge_policy)
         r->hedge = compile_hedge(a, m->hedge_policy, e);
     r->mirrors = mirrors_compile(a, (void *const *)m->request_mirror_policies,

@@ -47,6 +47,9 @@ struct route {
     const struct internal_redirects *redirects;
     bool has_body_limit; /* request_body_buffer_limit, per_request_buffer_limit_bytes */
     uint64_t body_limit;
+    bool own_durations; /* max_stream_duration is there: `timeout` is then without effect */
+    bool has_max_grpc_timeout;
+    uint64_t max_grpc_timeout_ms, old_grpc_timeout_offset_ms;
     bool timeout_retry_header; /* include_is_timeout_retry_header */
     struct str decorator;
     struct headers_mutation *request, *response;

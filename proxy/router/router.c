@@ -201,8 +201,6 @@ void router_start(struct router *r, struct stream *s)
     struct str name = route_cluster_name(s->route, &s->match, &s->weighted);
     struct cluster *c = name.len ? worker_clusters_find(s->worker->clusters, name) : NULL;
     r->stream = s;
-    if (s->hc->config->num_strict && malformed(r))
-        return;
     if (!c) {
         no_cluster(r, s);
         return;
@@ -210,6 +208,8 @@ void router_start(struct router *r, struct stream *s)
     prepare(r, c);
     hcm_count(s->hc, HCM_RQ_ROUTED);
     s->info.upstream_cluster = arena_str(s->arena, name);
+    if (s->hc->config->num_strict && malformed(r))
+        return;
     if (c->config->http2) {
         stream_local_reply(s, 503, FLAG(UPSTREAM_PROTOCOL_ERROR),
                            STR("upstream_http2_not_supported"),

@@ -61,7 +61,7 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
             return;
         }
     }
-    if (!wants)
+    if (!wants && !u->retried)
         router_settle_retry(r);
     router_count_code(r, h->status, is_canary(h));
     answer_with(r, u);

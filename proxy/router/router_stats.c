@@ -17,18 +17,16 @@ static void count_family(struct router *r, const char *family, unsigned status)
 }
 
 /* Whoever may use the header may name it: the number of names is bounded by the statistics. */
-static void count_alt(struct router *r, unsigned status)
+static void count_alt(struct router *r, const char *part, unsigned status)
 {
     unsigned thread = r->stream->worker->index;
     struct stats_scope *scope = r->cluster->stats;
     struct arena *a = r->stream->arena;
-    struct str name = r->alt_stat;
+    struct str name = arena_printf(a, "%.*s.%supstream_rq_", STR_ARG(r->alt_stat), part);
+    stats_count_name(scope, thread, no_family, arena_printf(a, "%.*scompleted", STR_ARG(name)));
     stats_count_name(scope, thread, no_family,
-                     arena_printf(a, "%.*s.upstream_rq_completed", STR_ARG(name)));
-    stats_count_name(scope, thread, no_family,
-                     arena_printf(a, "%.*s.upstream_rq_%uxx", STR_ARG(name), status / 100));
-    stats_count_name(scope, thread, no_family,
-                     arena_printf(a, "%.*s.upstream_rq_%u", STR_ARG(name), status));
+                     arena_printf(a, "%.*s%uxx", STR_ARG(name), status / 100));
+    stats_count_name(scope, thread, no_family, arena_printf(a, "%.*s%u", STR_ARG(name), status));
 }
 
 static bool code_is_hidden(const struct router *r)
@@ -52,8 +50,10 @@ void router_count_code(struct router *r, unsigned status, bool canary)
     count_family(r, r->internal ? internal : external, status);
     if (canary)
         count_family(r, canary_rq, status);
-    if (r->alt_stat.len)
-        count_alt(r, status);
+    if (r->alt_stat.len) {
+        count_alt(r, "", status);
+        count_alt(r, r->internal ? "internal." : "external.", status);
+    }
 }
 
 void router_count_retried(struct router *r, unsigned status)

@@ -237,7 +237,8 @@ static void cut_off(struct router *r, enum try_failure f)
 {
     struct stream *s = r->stream;
     const struct failure *what = &failures[f];
-    hcm_count(s->hc, HCM_RQ_RESET_AFTER_RESPONSE);
+    if (headers_is_grpc(s->request))
+        hcm_count(s->hc, HCM_RQ_RESET_AFTER_RESPONSE);
     struct str details = str_of(what->reason);
     if (f < TRY_TIMEOUT)
         details = underscored(s->arena,

@@ -9,6 +9,45 @@ static bool number(const struct headers *h, enum header_id id, uint64_t *out)
     return f && str_to_u64(str_trim(f->value), out);
 }
 
+/* grpc-timeout in milliseconds, rounded up: 1 to 8 digits and a unit (gRPC over HTTP/2,
+ * "Requests"); 0 if there is none or it is malformed. */
+static uint64_t grpc_timeout(const struct headers *h)
+{
+    static const struct {
+        char unit;
+        uint64_t ns;
+    } units[] = {{'H', 3600000000000}, {'M', 60000000000}, {'S', 1000000000},
+                 {'m', 1000000},       {'u', 1000},        {'n', 1}};
+    const struct header *f = headers_known(h, HDR_GRPC_TIMEOUT);
+    uint64_t n;
+    if (!f || f->value.len < 2 || f->value.len > 9 ||
+        !str_to_u64(str_n(f->value.p, f->value.len - 1), &n))
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        if (units[i].unit == f->value.p[f->value.len - 1])
+            return units[i].ns >= 1000000 ? n * (units[i].ns / 1000000)
+                                          : (n * units[i].ns + 999999) / 1000000;
+    }
+    return 0;
+}
+
+/* max_grpc_timeout: what the client says holds, up to the maximum (0: there is none). */
+static bool by_grpc(const struct router *r)
+{
+    const struct route *route = r->stream->route;
+    return route->has_max_grpc_timeout && !route->own_durations &&
+           headers_is_grpc(r->stream->request);
+}
+
+static uint64_t limited_grpc_timeout(const struct router *r)
+{
+    const struct route *route = r->stream->route;
+    uint64_t ms = grpc_timeout(r->stream->request), max = route->max_grpc_timeout_ms;
+    if (route->old_grpc_timeout_offset_ms < ms)
+        ms -= route->old_grpc_timeout_offset_ms;
+    return max && (!ms || ms > max) ? max : ms;
+}
+
 /* An egress proxy that has told how long it will wait is believed, where that is configured. */
 static void from_headers(struct router *r)
 {
@@ -55,8 +94,10 @@ void timeouts_init(struct router *r)
 {
     const struct route *route = r->stream->route;
     r->timeout_ms = route->has_timeout ? route->timeout_ms : DEFAULT_TIMEOUT_MS;
-    if (route->has_max_stream_duration)
+    if (route->own_durations)
         r->timeout_ms = 0; /* who sets the one does without the other */
+    if (by_grpc(r))
+        r->timeout_ms = limited_grpc_timeout(r);
     r->timeout_status = 504;
     r->hedge = route->hedge && route->hedge->on_per_try_timeout;
     r->max_try_ms = r->cluster->config->max_stream_ms;
@@ -77,12 +118,21 @@ void timeouts_tell(struct router *r)
     struct stream *s = r->stream;
     uint64_t ms = r->per_try_ms && !r->hedge ? r->per_try_ms : r->timeout_ms;
     uint64_t now = loop_now_ms(s->worker->loop);
-    if (s->hc->config->suppress_envoy_headers || !ms)
+    if (!ms)
         return;
     if (timer_armed(&r->timeout)) { /* what earlier tries have left */
         uint64_t left = r->timeout.due_ms > now ? r->timeout.due_ms - now : 1;
         ms = left < ms ? left : ms;
     }
+    if (by_grpc(r)) {
+        bool small = ms <= 99999999;
+        headers_set_known(s->request, HDR_GRPC_TIMEOUT,
+                          arena_printf(s->arena, "%llu%c",
+                                       (unsigned long long)(small ? ms : ms / 1000),
+                                       small ? 'm' : 'S'));
+    }
+    if (s->hc->config->suppress_envoy_headers)
+        return;
     headers_set_known(s->request, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
                       arena_printf(s->arena, "%llu", (unsigned long long)ms));
 }
@@ -97,18 +147,14 @@ void timeouts_expired(void *router)
 {
     struct router *r = router;
     struct stream *s = r->stream;
-    bool counted = false;
     for (struct upstream_request *u = r->up; u; u = u->next) {
+        router_count(r, CLUSTER_UPSTREAM_RQ_TIMEOUT);
         if (u->got_headers)
             continue;
-        counted = true;
         if (!u->late)
             cluster_count_outcome(r->cluster, u->host, OUTCOME_TIMEOUT, 0);
         router_count_code(r, r->timeout_status, false);
     }
-    router_count(r, CLUSTER_UPSTREAM_RQ_TIMEOUT);
-    if (!counted && !r->responded)
-        router_count_code(r, r->timeout_status, false);
     router_drop_all(r, NULL);
     stream_local_reply(s, r->timeout_status, FLAG(UPSTREAM_REQUEST_TIMEOUT),
                        STR("response_timeout"),
