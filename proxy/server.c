@@ -248,8 +248,10 @@ int server_run(const struct options *o)
     raise_fd_limit();
     s->options = o;
     s->state = SERVER_PRE_INITIALIZING;
-    if (!server_prepare(s))
+    if (!server_prepare(s)) {
+        mem_free(s);
         return 1;
+    }
     set_signals(s);
     timer_init(&s->drain_timer, s->loop, on_drain_end, s);
     timer_init(&s->poll_timer, s->loop, on_poll, s);
