@@ -186,6 +186,7 @@ bool internal_redirect(struct router *r, struct headers *response)
     router_count(r, CLUSTER_INTERNAL_REDIRECT_SUCCEEDED);
     bool get = becomes_get(s->request, response->status);
     struct redirect_history *history = r->history;
+    struct test_fault *fault = r->fault;
     struct buffer body;
     buffer_init(&body);
     buffer_move(&body, &r->replay, r->replay.len);
@@ -198,7 +199,7 @@ bool internal_redirect(struct router *r, struct headers *response)
     }
     history->count++;
     router_cleanup(r);
-    *r = (struct router){.history = history, .body = body};
+    *r = (struct router){.history = history, .body = body, .fault = fault};
     *s->request = next;
     stream_recreate(s, response);
     return true;

@@ -194,6 +194,7 @@ static void prepare(struct router *r, struct cluster *c)
     r->internal = headers_known(s->request, HDR_X_ENVOY_INTERNAL) != NULL;
     if (r->internal)
         r->alt_stat = take_alt_stat(s);
+    test_fault_init(r);
 }
 
 void router_start(struct router *r, struct stream *s)
@@ -241,6 +242,7 @@ void router_cleanup(struct router *r)
     if (!r->cluster)
         return;
     struct cluster *c = r->cluster;
+    test_fault_end(r);
     timer_disarm(&r->timeout);
     timer_disarm(&r->backoff);
     router_drop_all(r, NULL);

@@ -9,6 +9,7 @@
 #include "proxy/router/route.h"
 
 struct redirect_history;
+struct test_fault;
 struct stream;
 struct upstream_request;
 
@@ -35,6 +36,7 @@ struct router {
     struct buffer replay;         /* all of the body so far, for a retry, a mirror, a redirect */
     uint64_t mirrors;             /* bit by bit: which of the route's mirrors get a copy */
     struct redirect_history *history; /* the redirects so far; NULL: none */
+    struct test_fault *fault;         /* test builds (test_faults.h) */
     bool keep;       /* replay is still complete */
     bool hold;       /* replay is kept as long as not one byte was written */
     bool can_retry;  /* there is a policy, and its replay was not given up */

@@ -7,6 +7,7 @@
 #include "proxy/http/stream.h"
 #include "proxy/router/retry.h"
 #include "proxy/router/router.h"
+#include "proxy/router/test_faults.h"
 #include "proxy/router/upstream_request.h"
 #include "proxy/worker.h"
 

@@ -71,6 +71,8 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
     route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
     if (end)
         response_ended(r);
+    if (!end)
+        test_fault(r, u, FAULT_RESPONSE_HEAD);
     stream_response_headers(s, h, end);
 }
 
@@ -78,6 +80,8 @@ void router_on_data(struct router *r, struct upstream_request *u, struct buffer 
 {
     if (end)
         response_ended(r);
+    else
+        test_fault(r, u, FAULT_RESPONSE_BODY);
     stream_response_data(r->stream, b, end);
 }
 

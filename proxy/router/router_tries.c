@@ -90,6 +90,7 @@ static void begin(struct router *r, struct host *h, bool fresh)
         buffer_move(&r->up->body, &r->body, r->body.len);
     if (r->stream->down_above)
         upstream_request_pause(r->up);
+    test_fault(r, r->up, FAULT_POOL_WAIT);
 }
 
 void router_start_try(struct router *r)
@@ -165,6 +166,7 @@ bool router_try_again(struct router *r, uint64_t wait_ms)
     r->retry_held = true;
     router_count(r, CLUSTER_UPSTREAM_RQ_RETRY);
     arm_backoff(r, wait_ms);
+    test_fault(r, r->up, FAULT_BACKOFF);
     return true;
 }
 
@@ -310,5 +312,6 @@ void router_on_late(struct router *r, struct upstream_request *u)
     if (router_try_again(r, 0)) {
         r->timeout_retry = true;
         u->retried = true;
+        test_fault(r, u, FAULT_HEDGE);
     }
 }

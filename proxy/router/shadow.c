@@ -260,4 +260,5 @@ void shadow_send(struct router *r)
         if (chosen >> i & 1)
             send_copy(r, &m->v[i]);
     }
+    test_fault(r, NULL, FAULT_MIRRORED);
 }

@@ -4,6 +4,7 @@
 #include "cluster/cluster_stats.h"
 #include "proxy/http/stream.h"
 #include "proxy/router/router.h"
+#include "proxy/router/test_faults.h"
 #include "proxy/worker.h"
 
 enum { UPSTREAM_MAGIC = 0x55505351 };
@@ -309,6 +310,7 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     if (end)
         s->info.upstream_last_tx_us = now_us(u);
     u->cs->ops->headers(u->cs, s->request, end);
+    test_fault(r, u, end ? FAULT_AWAITED : FAULT_HEAD_SENT);
     if (!u->over && !end)
         router_on_writable(r, u);
     if (!u->over)
@@ -348,6 +350,7 @@ void upstream_request_body(struct upstream_request *u, struct buffer *b, bool en
         si->upstream_last_tx_us = now_us(u);
     }
     u->cs->ops->data(u->cs, b, end);
+    test_fault(u->router, u, end ? FAULT_AWAITED : FAULT_BODY_SENT);
     if (end && !u->over)
         arm_per_try(u);
 }
@@ -357,6 +360,7 @@ void upstream_request_trailers(struct upstream_request *u, const struct headers 
     u->sent_end = true;
     u->router->stream->info.upstream_last_tx_us = now_us(u);
     u->cs->ops->trailers(u->cs, h);
+    test_fault(u->router, u, FAULT_AWAITED);
     if (!u->over)
         arm_per_try(u);
 }
