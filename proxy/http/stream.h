@@ -52,7 +52,8 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
                         struct str body);
 
 /* stream_recreate lets the stream begin again with its request, which was changed to what
- * `response` points at (an internal redirect): the exchange so far is logged as one of its own. The router has let go of its tries. */
+ * `response` points at (an internal redirect): the exchange so far is logged as one of its own. The
+ * router has let go of its tries. */
 void stream_recreate(struct stream *s, struct headers *response);
 
 /* stream_redirect answers with a Location. */

@@ -97,7 +97,7 @@ struct hcm_config {
     bool respect_expected_timeout, suppress_grpc_codes; /* of the router */
     const struct str *strict_headers;                   /* of the router: strict_check_headers */
     size_t num_strict;
-    bool trailers;               /* http_protocol_options.enable_trailers */
+    bool trailers; /* http_protocol_options.enable_trailers */
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;

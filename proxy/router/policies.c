@@ -105,8 +105,8 @@ static void compile_check(struct redirect_check *c, struct arena *a,
 #undef IS
 }
 
-static void compile_copied(struct internal_redirects *p, struct arena *a,
-                           const InternalRedirect *m, struct errors *e)
+static void compile_copied(struct internal_redirects *p, struct arena *a, const InternalRedirect *m,
+                           struct errors *e)
 {
     struct str *v = arena_zalloc(a, (m->n_response_headers_to_copy + 1) * sizeof(*v));
     for (size_t i = 0; i < m->n_response_headers_to_copy; i++) {
@@ -121,9 +121,8 @@ static void compile_copied(struct internal_redirects *p, struct arena *a,
     p->num_copy = m->n_response_headers_to_copy;
 }
 
-static const struct internal_redirects *compile_redirects(struct arena *a,
-                                                          const InternalRedirect *m,
-                                                          struct errors *e)
+static const struct internal_redirects *
+compile_redirects(struct arena *a, const InternalRedirect *m, struct errors *e)
 {
     struct internal_redirects *p = ARENA_NEW(a, struct internal_redirects);
     size_t mark = errors_push(e, "internal_redirect_policy");
@@ -184,9 +183,8 @@ void vhost_policies_compile(struct route_policies *p, struct regex_list *l, stru
                                        m->n_request_mirror_policies, e)
                      : above;
     p->has_body_limit = m->request_body_buffer_limit || m->per_request_buffer_limit_bytes;
-    p->body_limit = m->request_body_buffer_limit
-                        ? m->request_body_buffer_limit->value
-                        : wkt_u32(m->per_request_buffer_limit_bytes, 0);
+    p->body_limit = m->request_body_buffer_limit ? m->request_body_buffer_limit->value
+                                                 : wkt_u32(m->per_request_buffer_limit_bytes, 0);
     if (m->request_body_buffer_limit && m->per_request_buffer_limit_bytes)
         errors_add(e, "request_body_buffer_limit",
                    "and per_request_buffer_limit_bytes cannot both be set");

@@ -94,7 +94,7 @@ struct redirect_check {
 };
 
 struct internal_redirects {
-    uint32_t max; /* of one request; 1 */
+    uint32_t max;  /* of one request; 1 */
     bool codes[9]; /* 300 + index */
     bool cross_scheme;
     const struct redirect_check *checks;

@@ -111,8 +111,9 @@ static void compile_rate_limited(struct retry_policy *p, struct arena *a, const 
         errors_add(e, "reset_headers", "must not be empty");
     for (size_t i = 0; i < m->n_reset_headers; i++) {
         v[i].name = lower(a, str_of(m->reset_headers[i]->name));
-        v[i].timestamp = m->reset_headers[i]->format ==
-                         ENVOY__CONFIG__ROUTE__V3__RETRY_POLICY__RESET_HEADER_FORMAT__UNIX_TIMESTAMP;
+        v[i].timestamp =
+            m->reset_headers[i]->format ==
+            ENVOY__CONFIG__ROUTE__V3__RETRY_POLICY__RESET_HEADER_FORMAT__UNIX_TIMESTAMP;
     }
     p->reset_headers = v;
     p->num_reset_headers = m->n_reset_headers;

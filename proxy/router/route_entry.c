@@ -327,8 +327,8 @@ static void compile_direct(struct route *r, struct arena *a,
 }
 
 void route_entry_compile(struct route_entry *en, struct regex_list *l, struct arena *a,
-                         const void *route_msg, struct vhost *vhost,
-                         size_t max_body, struct errors *e)
+                         const void *route_msg, struct vhost *vhost, size_t max_body,
+                         struct errors *e)
 {
     const Route *m = route_msg;
     struct route *r = &en->route;

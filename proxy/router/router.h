@@ -17,8 +17,8 @@ enum { ROUTER_MAX_TRIED = 16 };
 
 struct router {
     struct stream *stream;
-    struct cluster *cluster;   /* held */
-    struct retry_policy retry; /* in force: route, virtual host and request headers together */
+    struct cluster *cluster;       /* held */
+    struct retry_policy retry;     /* in force: route, virtual host and request headers together */
     const struct str *retry_names; /* x-envoy-retriable-header-names */
     size_t num_retry_names;
     uint32_t retries_left;
@@ -29,24 +29,24 @@ struct router {
     size_t num_tried;
     struct timer timeout, backoff;
     uint64_t timeout_ms, per_try_ms, per_try_idle_ms;
-    uint64_t max_try_ms;          /* how long a try may last in all; 0: for ever */
-    unsigned timeout_status;      /* what a timeout answers: 504, or 204 where that is asked for */
-    struct str alt_stat;          /* x-envoy-upstream-alt-stat-name */
-    struct buffer body;           /* not yet given to a try, while there is none */
-    struct buffer replay;         /* all of the body so far, for a retry, a mirror, a redirect */
-    uint64_t mirrors;             /* bit by bit: which of the route's mirrors get a copy */
+    uint64_t max_try_ms;     /* how long a try may last in all; 0: for ever */
+    unsigned timeout_status; /* what a timeout answers: 504, or 204 where that is asked for */
+    struct str alt_stat;     /* x-envoy-upstream-alt-stat-name */
+    struct buffer body;      /* not yet given to a try, while there is none */
+    struct buffer replay;    /* all of the body so far, for a retry, a mirror, a redirect */
+    uint64_t mirrors;        /* bit by bit: which of the route's mirrors get a copy */
     struct redirect_history *history; /* the redirects so far; NULL: none */
     struct test_fault *fault;         /* test builds (test_faults.h) */
-    bool keep;       /* replay is still complete */
-    bool hold;       /* replay is kept as long as not one byte was written */
-    bool can_retry;  /* there is a policy, and its replay was not given up */
-    bool retry_held; /* a retry counts against the breaker */
-    bool responded;  /* a response head was passed on */
-    bool body_paused;   /* the downstream is paused because of the body */
-    bool raced;         /* the one retry of a lost keep-alive race is used up */
-    bool timeout_retry; /* the present try follows one that was too late */
-    bool hedge;         /* a try that is late goes on beside the next one */
-    bool internal;      /* one of ours asks: x-envoy-internal */
+    bool keep;                        /* replay is still complete */
+    bool hold;                        /* replay is kept as long as not one byte was written */
+    bool can_retry;                   /* there is a policy, and its replay was not given up */
+    bool retry_held;                  /* a retry counts against the breaker */
+    bool responded;                   /* a response head was passed on */
+    bool body_paused;                 /* the downstream is paused because of the body */
+    bool raced;                       /* the one retry of a lost keep-alive race is used up */
+    bool timeout_retry;               /* the present try follows one that was too late */
+    bool hedge;                       /* a try that is late goes on beside the next one */
+    bool internal;                    /* one of ours asks: x-envoy-internal */
 };
 
 /* router_start routes the stream's request: its head is complete, route and table are set. Answers

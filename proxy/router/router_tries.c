@@ -243,9 +243,9 @@ static void cut_off(struct router *r, enum try_failure f)
         hcm_count(s->hc, HCM_RQ_RESET_AFTER_RESPONSE);
     struct str details = str_of(what->reason);
     if (f < TRY_TIMEOUT)
-        details = underscored(s->arena,
-                              arena_printf(s->arena, "upstream_reset_after_response_started{%s}",
-                                           what->reason));
+        details = underscored(
+            s->arena,
+            arena_printf(s->arena, "upstream_reset_after_response_started{%s}", what->reason));
     stream_response_reset(s, what->flag, details);
 }
 

@@ -171,8 +171,8 @@ static void rename_host(struct shadow *w)
             break;
         }
     }
-    struct str made = arena_printf(w->arena, "%.*s-shadow%.*s", (int)n, host.p,
-                                   (int)(host.len - n), host.p + n);
+    struct str made = arena_printf(w->arena, "%.*s-shadow%.*s", (int)n, host.p, (int)(host.len - n),
+                                   host.p + n);
     struct header *f = headers_known(&w->request, HDR_HOST);
     w->request.authority = made;
     if (f)

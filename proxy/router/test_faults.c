@@ -86,9 +86,12 @@ static bool fire_all(struct router *r, bool backwards)
     bool any = false;
     for (size_t i = 0; i < 7; i++) {
         struct upstream_request *u = r->up;
-        struct timer *timers[] = {&r->backoff,           u ? &u->per_try : NULL,
-                                  u ? &u->per_try_idle : NULL, u ? &u->max_duration : NULL,
-                                  &r->timeout,           &s->idle,
+        struct timer *timers[] = {&r->backoff,
+                                  u ? &u->per_try : NULL,
+                                  u ? &u->per_try_idle : NULL,
+                                  u ? &u->max_duration : NULL,
+                                  &r->timeout,
+                                  &s->idle,
                                   &s->max_duration};
         struct timer *t = timers[backwards ? 6 - i : i];
         if (s->state == STREAM_DONE || !r->cluster)

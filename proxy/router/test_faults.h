@@ -1,11 +1,11 @@
-/* Test faults: in test builds (ATTACHE_TEST_HOOKS) a request may ask for one thing to go wrong at one
- * of the moments at which it waits for something:
+/* Test faults: in test builds (ATTACHE_TEST_HOOKS) a request may ask for one thing to go wrong at
+ * one of the moments at which it waits for something:
  *
  *     x-attache-test-fault: POINT:KIND:N
  *
  * KIND happens when POINT is reached for the Nth time, in the loop's run queue: as if it had come
- * from outside. Counted as cluster.NAME.test_fault.POINT:KIND. In release builds there is nothing of
- * it. Worker. */
+ * from outside. Counted as cluster.NAME.test_fault.POINT:KIND. In release builds there is nothing
+ * of it. Worker. */
 #pragma once
 
 struct router;
@@ -14,13 +14,13 @@ struct upstream_request;
 
 /* X(id, "name") */
 #define TEST_FAULT_POINTS(X)                                                                       \
-    X(POOL_WAIT, "pool-wait")       /* a slot was asked for */                                     \
-    X(HEAD_SENT, "head-sent")       /* the head went out, body follows */                          \
-    X(BODY_SENT, "body-sent")       /* a part of the body went out */                              \
-    X(AWAITED, "awaited")           /* all went out, the response is awaited */                    \
-    X(BACKOFF, "backoff")           /* the pause before another try */                             \
-    X(HEDGE, "hedge")               /* a try is late, another one is to be begun beside it */      \
-    X(MIRRORED, "mirrored")         /* copies are under way */                                     \
+    X(POOL_WAIT, "pool-wait")         /* a slot was asked for */                                   \
+    X(HEAD_SENT, "head-sent")         /* the head went out, body follows */                        \
+    X(BODY_SENT, "body-sent")         /* a part of the body went out */                            \
+    X(AWAITED, "awaited")             /* all went out, the response is awaited */                  \
+    X(BACKOFF, "backoff")             /* the pause before another try */                           \
+    X(HEDGE, "hedge")                 /* a try is late, another one is to be begun beside it */    \
+    X(MIRRORED, "mirrored")           /* copies are under way */                                   \
     X(RESPONSE_HEAD, "response-head") /* the head was passed on, body follows */                   \
     X(RESPONSE_BODY, "response-body") /* a part of the body, or all before the trailers */
 

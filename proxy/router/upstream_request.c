@@ -85,8 +85,7 @@ static bool harmless(const struct stream *s)
 /* Whether the connection that failed had served others before and was closed without a word. */
 static bool lost_race(const struct upstream_request *u)
 {
-    if (!u->pc || u->pc->requests < 2 || u->got_headers ||
-        u->pc->conn.bytes_read != u->bytes_read)
+    if (!u->pc || u->pc->requests < 2 || u->got_headers || u->pc->conn.bytes_read != u->bytes_read)
         return false;
     return !upstream_request_written(u) || harmless(u->router->stream);
 }
@@ -330,8 +329,8 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
     buffer_init(&u->body);
     upstream_request_describe(u);
     const struct pool_options options = {.fresh = fresh};
-    pool_acquire(r->cluster, h, upstream_protocol(r->cluster), fresh ? &options : NULL, s->route->priority,
-                 &u->slot, on_slot, u);
+    pool_acquire(r->cluster, h, upstream_protocol(r->cluster), fresh ? &options : NULL,
+                 s->route->priority, &u->slot, on_slot, u);
     return u;
 }
 

@@ -11,7 +11,7 @@ struct upstream_request {
     uint32_t magic;
     struct router *router;
     struct upstream_request *next; /* older ones of the same request */
-    struct host *host; /* referenced */
+    struct host *host;             /* referenced */
     struct pool_request slot;
     struct pool_conn *pc;
     struct codec_stream *cs; /* NULL before the slot and after the end */

@@ -30,11 +30,8 @@ static void setup(void)
     route = (struct route){0};
     loop = loop_new(true);
     worker.loop = loop;
-    stream = (struct stream){.arena = &arena,
-                             .request = &head,
-                             .route = &route,
-                             .hc = &hcm_conn,
-                             .worker = &worker};
+    stream = (struct stream){
+        .arena = &arena, .request = &head, .route = &route, .hc = &hcm_conn, .worker = &worker};
     stream.router.stream = &stream;
     headers_init(&head, &arena);
 }
@@ -51,7 +48,8 @@ static struct router *start(const char *policy, const char *fields)
     struct str rest = str_of(fields), line;
     if (policy) {
         route.retry = retry_policy_compile(
-            &regexes, &arena, yaml_message("envoy.config.route.v3.RetryPolicy", policy, &arena), &errors);
+            &regexes, &arena, yaml_message("envoy.config.route.v3.RetryPolicy", policy, &arena),
+            &errors);
         ck_assert(errors_ok(&errors));
     }
     headers_init(&head, &arena);
