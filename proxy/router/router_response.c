@@ -2,7 +2,7 @@
 
 static bool is_canary(const struct headers *h)
 {
-    const struct header *f = headers_find(h, STR("x-envoy-upstream-canary"));
+    const struct header *f = headers_known(h, HDR_X_ENVOY_UPSTREAM_CANARY);
     return f && str_eq(f->value, STR("true"));
 }
 
@@ -27,6 +27,7 @@ static void answer_with(struct router *r, struct upstream_request *u)
     if (u->next || r->up != u) {
         router_drop_all(r, u);
         upstream_request_describe(u);
+        s->info.upstream_host = arena_str(s->arena, u->host->address_text);
     }
     router_drop_replay(r);
     s->info.code_details = STR("via_upstream");

@@ -249,7 +249,6 @@ void upstream_request_describe(struct upstream_request *u)
 {
     struct stream *s = u->router->stream;
     struct stream_info *si = &s->info;
-    si->upstream_host = arena_str(s->arena, u->host->address_text);
     if (!u->pc)
         return;
     si->upstream_local = u->pc->conn.local;
@@ -323,11 +322,13 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
     u->magic = UPSTREAM_MAGIC;
     u->router = r;
     u->host = h;
-    timer_init(&u->per_try, s->worker->loop, on_per_try, u);
-    timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
-    timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
-    buffer_init(&u->body);
-    upstream_request_describe(u);
+    if (r->per_try_ms)
+        timer_init(&u->per_try, s->worker->loop, on_per_try, u);
+    if (r->per_try_idle_ms)
+        timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
+    if (r->max_try_ms)
+        timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
+    s->info.upstream_host = arena_str(s->arena, h->address_text);
     const struct pool_options options = {.fresh = fresh};
     pool_acquire(r->cluster, h, upstream_protocol(r->cluster), fresh ? &options : NULL,
                  s->route->priority, &u->slot, on_slot, u);

@@ -15,7 +15,7 @@ struct upstream_request {
     struct pool_request slot;
     struct pool_conn *pc;
     struct codec_stream *cs; /* NULL before the slot and after the end */
-    struct timer per_try, per_try_idle, max_duration;
+    struct timer per_try, per_try_idle, max_duration; /* zeroed where there is no such limit */
     struct buffer body; /* not yet given to the exchange */
     uint64_t started_us;
     uint64_t bytes_read, bytes_written; /* of the connection, when the exchange began */
