@@ -95,7 +95,9 @@ struct hcm_config {
     bool suppress_envoy_headers; /* of the router */
     bool dynamic_stats;          /* of the router: response codes of clusters are counted */
     bool respect_expected_timeout, suppress_grpc_codes; /* of the router */
-    const struct str *strict_headers;                   /* of the router: strict_check_headers */
+    struct access_log **upstream_logs;                  /* of the router: one entry a try */
+    size_t num_upstream_logs;
+    const struct str *strict_headers; /* of the router: strict_check_headers */
     size_t num_strict;
     bool trailers; /* http_protocol_options.enable_trailers */
     bool normalize_path, merge_slashes;

@@ -156,6 +156,30 @@ static void compile_logs(struct hcm_config *c, const struct compile_env *env, co
     }
 }
 
+static void compile_router(struct hcm_config *c, const struct compile_env *env,
+                           const Envoy__Extensions__Filters__Http__Router__V3__Router *r,
+                           struct errors *e)
+{
+    struct arena *a = c->arena;
+    c->suppress_envoy_headers = r->suppress_envoy_headers;
+    c->dynamic_stats = wkt_bool(r->dynamic_stats, true);
+    c->respect_expected_timeout = r->respect_expected_rq_timeout;
+    c->suppress_grpc_codes = r->suppress_grpc_request_failure_code_stats;
+    struct str *strict = arena_zalloc(a, (r->n_strict_check_headers + 1) * sizeof(*strict));
+    for (size_t i = 0; i < r->n_strict_check_headers; i++)
+        strict[i] = arena_str(a, str_of(r->strict_check_headers[i]));
+    c->strict_headers = strict;
+    c->num_strict = r->n_strict_check_headers;
+    c->upstream_logs = arena_zalloc(a, (r->n_upstream_log + 1) * sizeof(*c->upstream_logs));
+    for (size_t i = 0; i < r->n_upstream_log; i++) {
+        size_t mark = errors_push_index(e, "typed_config.upstream_log", i);
+        struct access_log *l = access_log_compile(a, r->upstream_log[i], env->files, env->pb, e);
+        if (l)
+            c->upstream_logs[c->num_upstream_logs++] = l;
+        errors_pop(e, mark);
+    }
+}
+
 static void compile_filter(struct hcm_config *c, const struct compile_env *env, const HttpFilter *f,
                            bool last, bool *router, struct errors *e)
 {
@@ -181,19 +205,8 @@ static void compile_filter(struct hcm_config *c, const struct compile_env *env, 
         errors_add(e, NULL, "terminal filter '%s' must be the last", f->name);
     *router = true;
     c->dynamic_stats = true;
-    if (st == PB_ANY_OK) {
-        const Envoy__Extensions__Filters__Http__Router__V3__Router *r = (const void *)any.message;
-        c->suppress_envoy_headers = r->suppress_envoy_headers;
-        c->dynamic_stats = wkt_bool(r->dynamic_stats, true);
-        c->respect_expected_timeout = r->respect_expected_rq_timeout;
-        c->suppress_grpc_codes = r->suppress_grpc_request_failure_code_stats;
-        struct str *strict = arena_zalloc(c->arena,
-                                          (r->n_strict_check_headers + 1) * sizeof(*strict));
-        for (size_t i = 0; i < r->n_strict_check_headers; i++)
-            strict[i] = arena_str(c->arena, str_of(r->strict_check_headers[i]));
-        c->strict_headers = strict;
-        c->num_strict = r->n_strict_check_headers;
-    }
+    if (st == PB_ANY_OK)
+        compile_router(c, env, (const void *)any.message, e);
 }
 
 static void compile_filters(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -270,6 +283,8 @@ void hcm_config_free(void *config)
         return;
     for (size_t i = 0; i < c->num_logs; i++)
         access_log_release(c->logs[i]);
+    for (size_t i = 0; i < c->num_upstream_logs; i++)
+        access_log_release(c->upstream_logs[i]);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
     struct arena *a = c->arena;

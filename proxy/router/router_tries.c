@@ -278,6 +278,7 @@ void router_on_failed(struct router *r, struct upstream_request *u, enum try_fai
 {
     if (transport.len)
         r->stream->info.upstream_failure = transport;
+    u->flags = failures[f].flag;
     if (r->responded) {
         router_drop(r, u);
         cut_off(r, f);
@@ -307,6 +308,7 @@ void router_on_late(struct router *r, struct upstream_request *u)
 {
     cluster_count_outcome(r->cluster, u->host, OUTCOME_TIMEOUT, 0);
     u->late = true;
+    u->flags |= FLAG(UPSTREAM_REQUEST_TIMEOUT);
     if (r->responded || !r->can_retry)
         return;
     if (router_try_again(r, 0)) {

@@ -3,6 +3,7 @@
 #include "base/obj.h"
 #include "cluster/cluster_stats.h"
 #include "proxy/http/stream.h"
+#include "proxy/observe/access_log.h"
 #include "proxy/router/router.h"
 #include "proxy/router/test_faults.h"
 #include "proxy/worker.h"
@@ -121,6 +122,7 @@ static void on_headers(void *user, struct headers *h, bool end)
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     struct router *r = u->router;
     u->got_headers = true;
+    u->response = h;
     r->stream->info.upstream_first_rx_us = now_us(u);
     cluster_count_outcome(r->cluster, u->host, OUTCOME_STATUS, h->status);
     timer_disarm(&u->per_try);
@@ -134,6 +136,7 @@ static void on_data(void *user, struct buffer *data, bool end)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     touch(u);
+    u->body_received += data->len;
     if (end)
         response_ended(u);
     router_on_data(u->router, u, data, end);
@@ -322,6 +325,8 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
     u->magic = UPSTREAM_MAGIC;
     u->router = r;
     u->host = h;
+    u->begun_us = now_us(u);
+    u->attempt = r->tries;
     if (r->per_try_ms)
         timer_init(&u->per_try, s->worker->loop, on_per_try, u);
     if (r->per_try_idle_ms)
@@ -349,6 +354,7 @@ void upstream_request_body(struct upstream_request *u, struct buffer *b, bool en
         u->sent_end = true;
         si->upstream_last_tx_us = now_us(u);
     }
+    u->body_sent += b->len;
     u->cs->ops->data(u->cs, b, end);
     test_fault(u->router, u, end ? FAULT_AWAITED : FAULT_BODY_SENT);
     if (end && !u->over)
@@ -380,6 +386,27 @@ void upstream_request_resume(struct upstream_request *u)
         u->cs->ops->resume(u->cs);
 }
 
+/* The line of one try (Router.upstream_log): what it alone came to. */
+static void write_logs(struct upstream_request *u)
+{
+    struct stream *s = u->router->stream;
+    const struct hcm_config *cfg = s->hc->config;
+    struct stream_info si = s->info;
+    si.response = u->response;
+    si.response_code = u->response ? u->response->status : 0;
+    si.response_trailers = u->got_headers ? si.response_trailers : NULL;
+    si.flags = u->flags;
+    si.code_details = STR_NULL;
+    si.attempts = u->attempt;
+    si.bytes_sent = u->body_sent;
+    si.bytes_received = u->body_received;
+    si.upstream_host = u->host->address_text;
+    si.start_us = u->begun_us;
+    si.end_us = now_us(u);
+    for (size_t i = 0; i < cfg->num_upstream_logs; i++)
+        access_log_write(cfg->upstream_logs[i], &si);
+}
+
 void upstream_request_drop(struct upstream_request **up)
 {
     struct upstream_request *u = *up;
@@ -390,6 +417,8 @@ void upstream_request_drop(struct upstream_request **up)
     if (!u->over && !cs)
         pool_cancel(&u->slot);
     let_go(u);
+    if (u->router->stream->hc->config->num_upstream_logs)
+        write_logs(u);
     if (cs) /* upstream_rq_tx_reset counts those of HTTP/2: in HTTP/1 the connection ends */
         cs->ops->reset(cs, RESET_LOCAL);
     buffer_cleanup(&u->body);

@@ -14,11 +14,15 @@ struct upstream_request {
     struct host *host;             /* referenced */
     struct pool_request slot;
     struct pool_conn *pc;
-    struct codec_stream *cs; /* NULL before the slot and after the end */
+    const struct headers *response;                   /* the head; NULL: none came */
+    uint64_t flags;                                   /* FLAG(...) of its failure */
+    struct codec_stream *cs;                          /* NULL before the slot and after the end */
     struct timer per_try, per_try_idle, max_duration; /* zeroed where there is no such limit */
-    struct buffer body; /* not yet given to the exchange */
-    uint64_t started_us;
+    struct buffer body;                               /* not yet given to the exchange */
+    uint64_t begun_us, started_us;                    /* began to wait for a slot; had one */
     uint64_t bytes_read, bytes_written; /* of the connection, when the exchange began */
+    uint64_t body_sent, body_received;  /* bytes */
+    uint32_t attempt;                   /* the how manieth of its request */
     uint32_t pauses;                    /* asked for before there was an exchange */
     bool above;                         /* the connection takes no more for now */
     bool sent_end, got_headers, over;

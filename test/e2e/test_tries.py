@@ -158,6 +158,23 @@ def test_families_of_codes(start, serve):
     assert upstream.requests[0].get("x-envoy-upstream-alt-stat-name") is None
 
 
+def test_log_of_every_try(start, serve):
+    upstream = serve(in_turn(response(503, b"bad", {"X-A": "1"}), (2, GOOD), GOOD))
+    fields = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "a": "%RESP(X-A)%",
+              "path": "%REQ(:PATH)%", "received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%"}
+    router = {"@type": "Router", "upstream_log": mesh.access_log("tries.log", fields)}
+    proxy = one_route(start, upstream, timeout="9s", retry_policy={
+        "retry_on": "5xx", "num_retries": 2, "per_try_timeout": "0.4s"},
+        hcm={"http_filters": [{"name": ROUTER, "typed_config": router}]})
+    assert ask(proxy.port(), "/p", "POST", body=b"12345").body == b"good"
+    entries = proxy.wait_log(3, "tries.log")
+    assert [(e["code"], e["flags"], e["a"]) for e in entries] == [
+        (503, "-", "1"), (0, "UT", None), (200, "-", None)]
+    assert {(e["path"], e["sent"]) for e in entries} == {("/p", 5)}
+    assert entries[2]["received"] == 4
+    assert len(proxy.wait_log()) == 1
+
+
 # --- timeouts -------------------------------------------------------------------------------------
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
 
