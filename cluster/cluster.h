@@ -144,7 +144,10 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     const struct addr *original_dst; /* ORIGINAL_DST: where the downstream connection was going */
     struct host *const *tried;       /* previous_hosts: pass these by */
     size_t num_tried;
-    unsigned max_tries; /* host_selection_retry_max_attempts + 1 */
+    unsigned max_tries;            /* host_selection_retry_max_attempts + 1 */
+    struct host *const *attempted; /* previous_priorities: leave the priorities of these, */
+    size_t num_attempted;
+    unsigned update_frequency; /* looking at so many at a time; 0: as they are */
 };
 
 /* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH; the

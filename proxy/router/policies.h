@@ -58,9 +58,10 @@ struct retry_policy {
     size_t num_request_headers;
     const struct reset_header *reset_headers; /* rate_limited_retry_back_off */
     size_t num_reset_headers;
-    uint64_t reset_max_ms;  /* longer waits than this are not waited for; 300 s */
-    bool previous_hosts;    /* retry_host_predicate previous_hosts */
-    uint32_t host_attempts; /* host_selection_retry_max_attempts, 1 */
+    uint64_t reset_max_ms;     /* longer waits than this are not waited for; 300 s */
+    uint32_t update_frequency; /* of retry_priority previous_priorities; 0: none */
+    bool previous_hosts;       /* retry_host_predicate previous_hosts */
+    uint32_t host_attempts;    /* host_selection_retry_max_attempts, 1 */
 };
 
 struct hedge_policy {

@@ -3,12 +3,16 @@
 #include "envoy/config/core/v3/extension.pb-c.h"
 #include "envoy/config/route/v3/route_components.pb-c.h"
 #include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb-c.h"
+#include "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.pb-c.h"
 #include "proxy/router/matchers.h"
 #include "proxy/router/policies.h"
 
 typedef Envoy__Config__Route__V3__RetryPolicy RetryPolicy;
 typedef Envoy__Config__Route__V3__RetryPolicy__RetryHostPredicate HostPredicate;
 typedef Envoy__Config__Route__V3__RetryPolicy__RateLimitedRetryBackOff RateLimited;
+
+typedef Envoy__Extensions__Retry__Priority__PreviousPriorities__V3__PreviousPrioritiesConfig
+    PreviousPriorities;
 
 enum { RESET_MAX_MS = 300000 };
 
@@ -74,13 +78,32 @@ static void compile_hosts(struct retry_policy *p, const RetryPolicy *m, struct e
     p->host_attempts = m->host_selection_retry_max_attempts > 0
                            ? (uint32_t)m->host_selection_retry_max_attempts
                            : 1;
-    if (m->retry_priority)
-        errors_warn(e, "retry_priority", "'%s' is not supported", m->retry_priority->name);
     for (size_t i = 0; i < m->n_retry_options_predicates; i++) {
         size_t mark = errors_push_index(e, "retry_options_predicates", i);
         errors_add(e, NULL, "'%s' is not supported", m->retry_options_predicates[i]->name);
         errors_pop(e, mark);
     }
+}
+
+static void compile_priority(struct retry_policy *p, struct arena *a, const RetryPolicy *m,
+                             struct errors *e)
+{
+    static const struct pb_opts opts;
+    struct pb_any any;
+    if (!m->retry_priority)
+        return;
+    size_t mark = errors_push(e, "retry_priority.typed_config");
+    enum pb_any_status st = pb_any_unpack(m->retry_priority->typed_config, a, e, &opts, &any);
+    if (st == PB_ANY_OK &&
+        any.type ==
+            &envoy__extensions__retry__priority__previous_priorities__v3__previous_priorities_config__descriptor) {
+        p->update_frequency = (uint32_t)((const PreviousPriorities *)any.message)->update_frequency;
+        if ((int32_t)p->update_frequency <= 0)
+            errors_add(e, "update_frequency", "must be greater than 0");
+    } else if (st != PB_ANY_INVALID) {
+        errors_add(e, NULL, "'%s' is not supported", m->retry_priority->name);
+    }
+    errors_pop(e, mark);
 }
 
 /* --- pauses --- */
@@ -149,5 +172,6 @@ struct retry_policy *retry_policy_compile(struct regex_list *l, struct arena *a,
                                                 "retriable_request_headers", e);
     p->num_request_headers = m->n_retriable_request_headers;
     compile_hosts(p, m, e);
+    compile_priority(p, a, m, e);
     return p;
 }

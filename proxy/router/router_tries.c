@@ -62,6 +62,9 @@ static struct host *pick(struct router *r)
         .tried = r->tried,
         .num_tried = r->retry.previous_hosts ? r->num_tried : 0,
         .max_tries = r->retry.host_attempts + 1,
+        .attempted = r->tried,
+        .num_attempted = r->num_tried,
+        .update_frequency = r->retry.update_frequency,
     };
     return cluster_pick(r->cluster, &lb);
 }

@@ -119,6 +119,33 @@ def test_body_is_kept_up_to_a_limit(start, serve, limit, size, retried):
     assert proxy.stat("cluster.up.retry_or_shadow_abandoned") == int(not retried)
 
 
+def two_priorities(first, second, frequency, **retry):
+    config = cluster("up", first)
+    other = cluster("up", second)["load_assignment"]["endpoints"][0]
+    config["load_assignment"]["endpoints"].append({**other, "priority": 1})
+    typed = {"@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3."
+                      "PreviousPrioritiesConfig", "update_frequency": frequency}
+    policy = {"retry_on": "5xx", "num_retries": 3, **retry, "retry_priority": {
+        "name": "envoy.retry_priorities.previous_priorities", "typed_config": typed}}
+    return static([http_listener([mesh.route("up", retry_policy=policy)])], [config])
+
+
+@pytest.mark.parametrize("frequency,tries", [(1, 1), (2, 2), (3, 3)])
+def test_retries_leave_the_priority_that_failed(start, serve, frequency, tries):
+    bad, good = serve(lambda r: BAD), serve(lambda r: GOOD)
+    proxy = start(two_priorities(bad, good, frequency))
+    for _ in range(5):
+        assert ask(proxy.port()).body == b"good"
+    assert (len(bad.requests), len(good.requests)) == (5 * tries, 5)
+
+
+def test_all_priorities_have_failed(start, serve):
+    first, second = serve(lambda r: BAD), serve(lambda r: BAD)
+    proxy = start(two_priorities(first, second, 1))
+    assert ask(proxy.port()).status == 503
+    assert (len(first.requests), len(second.requests)) == (2, 2)
+
+
 # --- what the upstream and the client are told ----------------------------------------------------
 def test_attempts_and_late_ones_are_told(start, serve):
     upstream = serve(in_turn((1, BAD), BAD, GOOD))
