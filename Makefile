@@ -49,10 +49,12 @@ endif
 GOALS      := $(or $(MAKECMDGOALS),all)
 DEPS_NONE  := clean help
 DEPS_DEMO  := demo
-DEPS_BENCH := bench deps
+DEPS_BENCH := bench
+DEPS_CONFORMANCE := conformance deps
 DEPS_BUILD := all init $(OUT)/attache
-DEPS_GROUP := $(or $(if $(filter $(DEPS_BENCH),$(GOALS)),bench),$(if $(filter-out $(DEPS_NONE) \
-              $(DEPS_BUILD) $(DEPS_DEMO),$(GOALS)),test),$(if $(filter $(DEPS_DEMO),$(GOALS)),demo),$(if \
+DEPS_GROUP := $(or $(if $(filter $(DEPS_CONFORMANCE),$(GOALS)),conformance),$(if $(filter \
+              $(DEPS_BENCH),$(GOALS)),bench),$(if $(filter-out $(DEPS_NONE) $(DEPS_BUILD) \
+              $(DEPS_DEMO),$(GOALS)),test),$(if $(filter $(DEPS_DEMO),$(GOALS)),demo),$(if \
               $(filter $(DEPS_BUILD),$(GOALS)),build))
 ifneq ($(DEPS_GROUP),)
 ifneq ($(ATTACHE_DEPS_CHECKED),1)
@@ -212,9 +214,8 @@ fuzz-build: $(FUZZ_BIN)
 fuzz: ## every fuzz target for FUZZ_SECONDS (60), and the coverage of its corpus
 	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzz-build
 	$(Q)tools/fuzz run $(FUZZ) --seconds $(FUZZ_SECONDS)
-conformance: all ## the protocol suites of other people
-	$(Q)test -x test/conformance/run || { echo "there are no protocol suites here yet"; exit 1; }
-	$(Q)test/conformance/run
+conformance: all ## the suites of other people, into docs/conformance.md (CONFORMANCE=part)
+	$(Q)test/conformance/run $(CONFORMANCE)
 race: bench-proxy ## 10^6 requests against upstreams that close idle connections (RACE_ARGS)
 	$(Q)$(PYTHON) test/bench/race.py $(RACE_ARGS)
 soak: all ## hours of load with faults (SOAK_SECONDS)

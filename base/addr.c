@@ -1,15 +1,98 @@
 #include "base/addr.h"
 #include "base/hash.h"
+#include "base/map.h"
 
 #include <arpa/inet.h>
 #include <limits.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <stdio.h>
 
 /* linux/netfilter_ipv4.h and ip6_tables.h clash with the C library's headers. */
 enum { SO_ORIGINAL_DST = 80 };
 
-_Static_assert(sizeof(struct addr) <= 116, "an address is copied freely");
+_Static_assert(sizeof(struct addr) == 32, "an address is copied freely");
+
+/* --- names of Unix sockets --- */
+
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct map names; /* name -> its copy */
+static bool names_ready;
+
+/* The one copy of a name; NULL if there are too many already. Never on a request's way: names come
+ * from configurations, and from peers that bound their socket. */
+static const char *keep_name(struct str name)
+{
+    pthread_mutex_lock(&names_lock);
+    if (!names_ready)
+        map_init(&names, true);
+    names_ready = true;
+    char *kept = map_get(&names, name);
+    if (!kept && map_count(&names) < ADDR_PIPE_NAMES) {
+        kept = mem_alloc(name.len + 1);
+        memcpy(kept, name.p, name.len);
+        kept[name.len] = '\0';
+        map_put(&names, name, kept);
+    }
+    pthread_mutex_unlock(&names_lock);
+    return kept;
+}
+
+static void set_pipe(struct addr *out, struct str name)
+{
+    *out = (struct addr){0};
+    out->pipe.family = AF_UNIX;
+    out->pipe.name = name.len ? keep_name(name) : NULL;
+    out->pipe.len = out->pipe.name ? (uint16_t)name.len : 0;
+}
+
+/* The bytes of a path (without its NUL) or of an abstract name (with its leading one). */
+static struct str pipe_name(const struct addr *a)
+{
+    return str_n(a->pipe.name, a->pipe.len);
+}
+
+const char *addr_path(const struct addr *a)
+{
+    return a->sa.sa_family == AF_UNIX && a->pipe.len && a->pipe.name[0] ? a->pipe.name : NULL;
+}
+
+socklen_t addr_sockaddr(const struct addr *a, struct sockaddr_storage *out)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    *out = (struct sockaddr_storage){0};
+    switch (addr_family(a)) {
+    case ADDR_NONE:
+        return 0;
+    case ADDR_IPV4:
+        memcpy(out, &a->in, sizeof(a->in));
+        return sizeof(a->in);
+    case ADDR_IPV6:
+        memcpy(out, &a->in6, sizeof(a->in6));
+        return sizeof(a->in6);
+    case ADDR_PIPE:
+        break;
+    }
+    memcpy(un.sun_path, a->pipe.name, a->pipe.len);
+    memcpy(out, &un, sizeof(un));
+    /* The length of an abstract name counts exactly; a path's ends with its NUL. */
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + a->pipe.len +
+                       (addr_path(a) != NULL));
+}
+
+int addr_connect(int fd, const struct addr *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = addr_sockaddr(a, &ss);
+    return connect(fd, (const struct sockaddr *)&ss, len);
+}
+
+int addr_bind(int fd, const struct addr *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = addr_sockaddr(a, &ss);
+    return bind(fd, (const struct sockaddr *)&ss, len);
+}
 
 enum addr_family addr_family(const struct addr *a)
 {
@@ -25,6 +108,17 @@ enum addr_family addr_family(const struct addr *a)
     }
 }
 
+static bool from_unix(struct addr *out, const struct sockaddr *sa, socklen_t len)
+{
+    struct sockaddr_un un = {0};
+    size_t n = len - offsetof(struct sockaddr_un, sun_path);
+    memcpy(&un, sa, len);
+    if (n && un.sun_path[0] != '\0')
+        n = strnlen(un.sun_path, n);
+    set_pipe(out, str_n(un.sun_path, n));
+    return true;
+}
+
 bool addr_from_sockaddr(struct addr *out, const struct sockaddr *sa, socklen_t len)
 {
     *out = (struct addr){0};
@@ -34,7 +128,9 @@ bool addr_from_sockaddr(struct addr *out, const struct sockaddr *sa, socklen_t l
         len = sizeof(out->in);
     else if (sa->sa_family == AF_INET6 && len >= sizeof(out->in6))
         len = sizeof(out->in6);
-    else if (sa->sa_family != AF_UNIX || len > sizeof(out->un))
+    else if (sa->sa_family == AF_UNIX && len <= sizeof(struct sockaddr_un))
+        return from_unix(out, sa, len);
+    else
         return false;
     memcpy(out, sa, len);
     /* Padding and the flow label take no part in comparing. */
@@ -42,7 +138,6 @@ bool addr_from_sockaddr(struct addr *out, const struct sockaddr *sa, socklen_t l
         memset(out->in.sin_zero, 0, sizeof(out->in.sin_zero));
     else if (sa->sa_family == AF_INET6)
         out->in6.sin6_flowinfo = 0;
-    out->sa_len = (uint8_t)len;
     return true;
 }
 
@@ -98,13 +193,11 @@ bool addr_parse_ip(struct str ip, uint16_t port, struct addr *out)
             return false;
         a.in.sin_family = AF_INET;
         a.in.sin_port = htons(port);
-        a.sa_len = sizeof(a.in);
     } else {
         if (!parse_v6(ip, &a.in6))
             return false;
         a.in6.sin6_family = AF_INET6;
         a.in6.sin6_port = htons(port);
-        a.sa_len = sizeof(a.in6);
     }
     *out = a;
     return true;
@@ -134,24 +227,12 @@ bool addr_parse_pipe(struct str path, struct addr *out)
     *out = (struct addr){0};
     if (path.len == 0 || path.len > ADDR_PIPE_MAX || memchr(path.p, '\0', path.len))
         return false;
-    bool abstract = path.p[0] == '@';
-    out->un.sun_family = AF_UNIX;
-    memcpy(out->un.sun_path, path.p, path.len);
-    if (abstract)
-        out->un.sun_path[0] = '\0';
-    /* The length of an abstract name counts exactly; a path's ends with its NUL. */
-    out->sa_len = (uint8_t)(offsetof(struct sockaddr_un, sun_path) + path.len + !abstract);
-    return true;
-}
-
-/* The bytes of a path (without its NUL) or of an abstract name (with its leading one). */
-static struct str pipe_name(const struct addr *a)
-{
-    size_t head = offsetof(struct sockaddr_un, sun_path);
-    size_t len = a->sa_len > head ? a->sa_len - head : 0;
-    if (len && a->un.sun_path[0] != '\0')
-        len = strnlen(a->un.sun_path, len);
-    return str_n(a->un.sun_path, len);
+    char name[ADDR_PIPE_MAX];
+    memcpy(name, path.p, path.len);
+    if (name[0] == '@')
+        name[0] = '\0'; /* abstract */
+    set_pipe(out, str_n(name, path.len));
+    return out->pipe.name != NULL;
 }
 
 static char *put_decimal(char *p, unsigned n)
@@ -286,9 +367,10 @@ void addr_unmap(struct addr *a)
 {
     if (!addr_is_v4_mapped(a))
         return;
-    struct addr v4 = {.in = {.sin_family = AF_INET, .sin_port = a->in6.sin6_port}};
+    struct addr v4 = {0};
+    v4.in.sin_family = AF_INET;
+    v4.in.sin_port = a->in6.sin6_port;
     memcpy(&v4.in.sin_addr, &a->in6.sin6_addr.s6_addr[12], 4);
-    v4.sa_len = sizeof(v4.in);
     *a = v4;
 }
 

@@ -1,5 +1,6 @@
-/* Socket addresses: IPv4, IPv6 with scope id, Unix paths (abstract ones too). A plain value, 116
- * bytes, copied freely. Text is never resolved: a name is not an address. Any thread. */
+/* Socket addresses: IPv4, IPv6 with scope id, Unix paths (abstract ones too). A plain value of 32
+ * bytes, copied freely: the names of Unix sockets are kept once for the process, for good. Text is
+ * never resolved: a name is not an address. Any thread. */
 #pragma once
 
 #include "base/str.h"
@@ -15,14 +16,18 @@ struct addr {
         struct sockaddr sa; /* sa_family 0: ADDR_NONE, as in a zeroed addr */
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
-        struct sockaddr_un un;
+        struct {
+            sa_family_t family;
+            uint16_t len;     /* of the name: a path without its NUL, or NUL and an abstract name */
+            const char *name; /* kept for good, one for each name; NULL: unnamed */
+        } pipe;
     };
-    uint8_t sa_len; /* what bind and connect are given */
 };
 
 enum {
-    ADDR_TEXT_MAX = 128, /* fits every addr_format, NUL included */
-    ADDR_PIPE_MAX = 107, /* longest path, as in Envoy */
+    ADDR_TEXT_MAX = 128,     /* fits every addr_format, NUL included */
+    ADDR_PIPE_MAX = 107,     /* longest path, as in Envoy */
+    ADDR_PIPE_NAMES = 65536, /* kept; a peer beyond is taken for unnamed */
 };
 
 /* addr_family says what it holds. */
@@ -32,6 +37,24 @@ enum addr_family addr_family(const struct addr *a);
 static inline bool addr_is_ip(const struct addr *a)
 {
     return a->sa.sa_family == AF_INET || a->sa.sa_family == AF_INET6;
+}
+
+/* addr_sockaddr writes what bind and connect are given; returns its length. */
+socklen_t addr_sockaddr(const struct addr *a, struct sockaddr_storage *out);
+
+/* addr_connect, addr_bind: the system calls. */
+int addr_connect(int fd, const struct addr *a);
+int addr_bind(int fd, const struct addr *a);
+
+/* addr_path is the path of a Unix socket in the file system, NUL-terminated; NULL for anything
+ * else.
+ */
+const char *addr_path(const struct addr *a);
+
+/* addr_key views bytes that are equal if and only if addr_eq says so, for maps. */
+static inline struct str addr_key(const struct addr *a)
+{
+    return str_n((const char *)a, sizeof(*a));
 }
 
 /* addr_from_sockaddr takes over a kernel address; false (and ADDR_NONE) for another family or a

@@ -365,6 +365,16 @@ uint64_t stats_sum(struct stats_scope *s, uint32_t idx)
     return sum_of_threads(s, idx) - (s->before_reset ? s->before_reset[idx] : 0);
 }
 
+uint64_t stats_gauge_now(struct stats_scope *s, uint32_t idx)
+{
+    uint64_t sum = 0;
+    for (unsigned t = 0; t < registry.num_threads; t++) {
+        const struct stats_block *b = block_read(s, t);
+        sum += b ? value_read(b, idx) : 0;
+    }
+    return sum;
+}
+
 static void reset_dynamic(struct stats_scope *s)
 {
     for (unsigned t = 0; t < registry.num_threads; t++) {

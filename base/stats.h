@@ -226,6 +226,10 @@ struct list *stats_scopes(void);
  * thread. */
 uint64_t stats_sum(struct stats_scope *s, uint32_t idx);
 
+/* stats_gauge_now is what the threads have set a gauge to, together, as far as the caller can see.
+ * Any thread. */
+uint64_t stats_gauge_now(struct stats_scope *s, uint32_t idx);
+
 /* stats_used says whether it was ever written: a counter above 0, a gauge set (also to 0), a
  * histogram with a value, a text set. Main thread. */
 bool stats_used(struct stats_scope *s, uint32_t idx);

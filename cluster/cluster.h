@@ -15,6 +15,8 @@
 #include "cluster/circuit.h"
 #include "cluster/cluster_stats.h"
 #include "cluster/host.h"
+#include "cluster/http1_options.h"
+#include "cluster/http2_options.h"
 #include "tls/transport.h"
 
 enum cluster_type { CLUSTER_STATIC, CLUSTER_EDS, CLUSTER_ORIGINAL_DST };
@@ -24,8 +26,8 @@ enum lb_policy { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RANDOM, LB_CLUSTER_PROVIDE
 enum upstream_http {
     UPSTREAM_HTTP1,
     UPSTREAM_HTTP2,      /* explicit_http_config.http2_protocol_options */
-    UPSTREAM_DOWNSTREAM, /* use_downstream_protocol_config: what the client speaks, HTTP/1 for now
-                          */
+    UPSTREAM_DOWNSTREAM, /* use_downstream_protocol_config: what the client speaks */
+    UPSTREAM_AUTO,       /* auto_config: what ALPN chooses */
 };
 
 /* A control plane that a cluster depends on. */
@@ -61,8 +63,8 @@ struct cluster_config {
     bool close_on_health_failure;
     uint32_t choice_count;
     enum upstream_http http;
-    bool http2; /* http is UPSTREAM_HTTP2: for the control plane's stream; the router refuses it */
-    bool http1_trailers;                   /* Http1ProtocolOptions.enable_trailers */
+    struct http1_options http1;
+    struct http2_options http2_options;
     uint64_t max_stream_ms;                /* of a request to a host; 0: none */
     uint32_t max_headers_count;            /* of a response; 0: the codec's default */
     uint32_t max_headers_kb;               /* the same */

@@ -388,6 +388,10 @@ static void hash_connection(struct compiling *c, const cluster_message *msg)
     h = hash_message(c, h, msg->upstream_bind_config ? &msg->upstream_bind_config->base : NULL);
     h = hash_message(
         c, h, msg->upstream_connection_options ? &msg->upstream_connection_options->base : NULL);
+    for (size_t i = 0; i < msg->n_typed_extension_protocol_options; i++)
+        if (msg->typed_extension_protocol_options[i]->value)
+            h = hash_message(c, h, &msg->typed_extension_protocol_options[i]->value->base);
+    h = hash_message(c, h, msg->http2_protocol_options ? &msg->http2_protocol_options->base : NULL);
     c->out->connection_hash = hash_combine(h, c->out->http);
 }
 
@@ -406,7 +410,7 @@ static void compile_rest(struct compiling *c, const cluster_message *msg)
                                                "cleanup_interval");
     if (out->cleanup_interval_ms == 0)
         errors_add(c->e, "cleanup_interval", "must be greater than 0");
-    cluster_compile_http(msg, out, c->env->is_static, &c->scratch, c->e, c->env->pb);
+    cluster_compile_http(msg, out, &c->scratch, c->e, c->env->pb);
     mark = errors_push(c->e, "circuit_breakers");
     cluster_compile_circuit(msg->circuit_breakers, out->limits, c->e);
     errors_pop(c->e, mark);
@@ -447,6 +451,9 @@ struct cluster_config *cluster_config_compile(const struct cluster_compile_env *
     compile_rest(&c, msg);
     compile_sockets(&c, msg);
     compile_transports(&c, msg);
+    if (c.out->http == UPSTREAM_AUTO && !(c.out->num_transports && c.out->transports[0]))
+        errors_add(e, "typed_extension_protocol_options",
+                   "auto_config needs a transport socket with ALPN");
     hash_connection(&c, msg);
     arena_cleanup(&c.scratch);
     if (e->num_errors == errors_before)

@@ -197,55 +197,72 @@ static void compile_common(const Envoy__Config__Core__V3__HttpProtocolOptions *m
 static void compile_http1(const Envoy__Config__Core__V3__Http1ProtocolOptions *msg,
                           struct cluster_config *out, struct errors *e)
 {
+    http1_options_compile(&out->http1, msg, e);
     if (!msg)
         return;
-    out->http1_trailers = msg->enable_trailers;
+    if (msg->allow_chunked_length)
+        errors_warn(e, "allow_chunked_length", "has no effect on an upstream");
+    if (msg->n_ignore_http_11_upgrade)
+        errors_warn(e, "ignore_http_11_upgrade", "has no effect on an upstream");
     if (msg->accept_http_10 || msg->default_host_for_http_10[0])
         errors_warn(e, "accept_http_10", "has no effect on an upstream");
 }
 
-static void use_http2(struct cluster_config *out, bool is_static, struct errors *e,
-                      const char *field)
+typedef Envoy__Config__Core__V3__Http2ProtocolOptions http2_message;
+
+static void compile_http2(const http2_message *msg, struct cluster_config *out, struct errors *e)
 {
-    out->http = UPSTREAM_HTTP2;
-    out->http2 = true;
-    if (is_static)
-        errors_warn(e, field,
-                    "HTTP/2 upstream is for control planes only so far; requests that "
-                    "are routed here are answered 503");
-    else
-        errors_add(e, field, "HTTP/2 upstream is not supported yet");
+    size_t mark = errors_push(e, "http2_protocol_options");
+    http2_options_compile(msg, &out->http2_options, &out->arena, e);
+    errors_pop(e, mark);
 }
 
-static void compile_protocol(const http_options *msg, struct cluster_config *out, bool is_static,
-                             struct errors *e)
+#define OPTIONS(x) ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__##x
+
+static void compile_explicit(
+    const Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions__ExplicitHttpConfig *msg,
+    struct cluster_config *out, struct errors *e)
+{
+    switch (msg->protocol_config_case) {
+    case OPTIONS(EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS):
+        out->http = UPSTREAM_HTTP2;
+        compile_http2(msg->http2_protocol_options, out, e);
+        return;
+    case OPTIONS(EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP_PROTOCOL_OPTIONS):
+        compile_http1(msg->http_protocol_options, out, e);
+        return;
+    default:
+        errors_add(e, NULL, "a protocol is required");
+    }
+}
+
+static void compile_protocol(const http_options *msg, struct cluster_config *out, struct errors *e)
 {
     size_t mark;
 
     switch (msg->upstream_protocol_options_case) {
-    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
+    case OPTIONS(UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG):
         mark = errors_push(e, "explicit_http_config");
-        if (msg->explicit_http_config->protocol_config_case ==
-            ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS)
-            use_http2(out, is_static, e, "http2_protocol_options");
-        else if (
-            msg->explicit_http_config->protocol_config_case ==
-            ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP_PROTOCOL_OPTIONS)
-            compile_http1(msg->explicit_http_config->http_protocol_options, out, e);
-        else
-            errors_add(e, NULL, "a protocol is required");
+        compile_explicit(msg->explicit_http_config, out, e);
         errors_pop(e, mark);
         return;
-    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
+    case OPTIONS(UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG):
+        mark = errors_push(e, "use_downstream_protocol_config");
         out->http = UPSTREAM_DOWNSTREAM;
         compile_http1(msg->use_downstream_protocol_config->http_protocol_options, out, e);
+        compile_http2(msg->use_downstream_protocol_config->http2_protocol_options, out, e);
+        errors_pop(e, mark);
         return;
-    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_AUTO_CONFIG:
-        errors_add(e, "auto_config", "is not supported yet");
+    case OPTIONS(UPSTREAM_PROTOCOL_OPTIONS_AUTO_CONFIG):
+        mark = errors_push(e, "auto_config");
+        out->http = UPSTREAM_AUTO;
+        compile_http1(msg->auto_config->http_protocol_options, out, e);
+        compile_http2(msg->auto_config->http2_protocol_options, out, e);
+        errors_pop(e, mark);
         return;
     default:
         errors_add(e, NULL,
-                   "one of explicit_http_config, use_downstream_protocol_config is "
+                   "one of explicit_http_config, use_downstream_protocol_config, auto_config is "
                    "required");
     }
 }
@@ -253,8 +270,7 @@ static void compile_protocol(const http_options *msg, struct cluster_config *out
 static const char options_name[] = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 static void compile_typed(const Google__Protobuf__Any *any, struct cluster_config *out,
-                          bool is_static, struct arena *scratch, struct errors *e,
-                          const struct pb_opts *opts)
+                          struct arena *scratch, struct errors *e, const struct pb_opts *opts)
 {
     const http_options *msg;
     struct pb_any got;
@@ -276,22 +292,22 @@ static void compile_typed(const Google__Protobuf__Any *any, struct cluster_confi
     mark = errors_push(e, "common_http_protocol_options");
     compile_common(msg->common_http_protocol_options, out, e);
     errors_pop(e, mark);
-    compile_protocol(msg, out, is_static, e);
+    compile_protocol(msg, out, e);
 }
 
-void cluster_compile_http(const void *cluster, struct cluster_config *out, bool is_static,
-                          struct arena *scratch, struct errors *e, const struct pb_opts *opts)
+void cluster_compile_http(const void *cluster, struct cluster_config *out, struct arena *scratch,
+                          struct errors *e, const struct pb_opts *opts)
 {
     const Envoy__Config__Cluster__V3__Cluster *msg = cluster;
     bool typed = false;
     size_t mark;
 
+    http2_options_default(&out->http2_options);
     for (size_t i = 0; i < msg->n_typed_extension_protocol_options; i++) {
         struct str key = str_of(msg->typed_extension_protocol_options[i]->key);
         mark = errors_push_key(e, "typed_extension_protocol_options", key);
         if (str_eq(key, str_of(options_name))) {
-            compile_typed(msg->typed_extension_protocol_options[i]->value, out, is_static, scratch,
-                          e, opts);
+            compile_typed(msg->typed_extension_protocol_options[i]->value, out, scratch, e, opts);
             typed = true;
         } else {
             errors_add(e, NULL, "is not known; %s is", options_name);
@@ -306,6 +322,8 @@ void cluster_compile_http(const void *cluster, struct cluster_config *out, bool 
     mark = errors_push(e, "http_protocol_options");
     compile_http1(msg->http_protocol_options, out, e);
     errors_pop(e, mark);
-    if (msg->http2_protocol_options)
-        use_http2(out, is_static, e, "http2_protocol_options");
+    if (msg->http2_protocol_options) {
+        out->http = UPSTREAM_HTTP2;
+        compile_http2(msg->http2_protocol_options, out, e);
+    }
 }

@@ -17,5 +17,5 @@ void cluster_compile_outlier(const void *outlier_detection, struct outlier_confi
 
 /* cluster_compile_http reads typed_extension_protocol_options or, if there are none, the deprecated
  * options of the cluster message itself. */
-void cluster_compile_http(const void *cluster, struct cluster_config *out, bool is_static,
-                          struct arena *scratch, struct errors *e, const struct pb_opts *opts);
+void cluster_compile_http(const void *cluster, struct cluster_config *out, struct arena *scratch,
+                          struct errors *e, const struct pb_opts *opts);

@@ -103,7 +103,7 @@ bool clusters_dial_target(struct clusters *c, struct str name, struct clusters_d
         .how = {.peer = &h->addr,
                 .bind = config->bind,
                 .factory = config->num_transports ? config->transports[h->transport_index] : NULL,
-                .transport_opts = config->http2 ? &h2_options : NULL,
+                .transport_opts = config->http == UPSTREAM_HTTP2 ? &h2_options : NULL,
                 .timeout_ms = config->connect_timeout_ms,
                 .keepalive = config->keepalive,
                 .keepalive_time_s = config->keepalive_time_s,

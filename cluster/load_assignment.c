@@ -84,7 +84,7 @@ struct compiling {
 
 static bool seen_before(struct compiling *c, const struct addr *addr)
 {
-    struct str key = arena_str(&c->scratch, str_n((const char *)&addr->sa, addr->sa_len));
+    struct str key = arena_str(&c->scratch, addr_key(addr));
     return map_put(&c->seen, key, c) != NULL;
 }
 

@@ -15,7 +15,7 @@ enum health_status { /* envoy.config.core.v3.HealthStatus */
 
 static struct str key_of(const struct addr *a)
 {
-    return str_n((const char *)&a->sa, a->sa_len);
+    return addr_key(a);
 }
 
 static void drop(struct host *h)

@@ -167,13 +167,14 @@ size_t pools_num_conns(const struct pools *ps)
 /* --- handing out slots --- */
 
 static void connect_more(struct pool *p);
+static uint64_t expected_slots(const struct pool *p);
 
 /* A connection that was reused may have ended since it was chosen; another one is better than a
  * request that is reset. */
 static bool still_good(const struct pool_conn *pc)
 {
-    return pc->requests < 2 || !pc->client ||
-           !(pc->conn.eof || pc->conn.in.len || conn_closing(&pc->conn));
+    bool unasked = pc->conn.in.len && !pc->proto->keeps_callbacks;
+    return pc->requests < 2 || !pc->client || !(pc->conn.eof || unasked || conn_closing(&pc->conn));
 }
 
 static void count_slot(struct pool_conn *pc)
@@ -227,10 +228,14 @@ static void fail(struct pool_request *rq, enum pool_result r, struct str detail)
     post(rq, r);
 }
 
+/* Until the peer has said how many streams it allows, what it said on an earlier connection holds.
+ */
 static uint32_t slots_of(const struct pool_conn *pc)
 {
-    const struct pool_protocol *proto = pc->pool->proto;
-    return proto->streams_allowed ? proto->streams_allowed(pc->client) : 1;
+    const struct pool_protocol *proto = pc->proto;
+    uint32_t n = proto->streams_allowed ? proto->streams_allowed(pc->client) : 1;
+    uint32_t seen = pc->pool->streams_seen;
+    return !pc->streams_known && seen && seen < n ? seen : n;
 }
 
 static bool has_slot(const struct pool_conn *pc)
@@ -305,12 +310,18 @@ static struct pool_request *pop_pending(struct pool *p)
     return rq;
 }
 
+/* Whether pc served somebody before, or, with many streams, is older than the request. */
+static bool used_before(const struct pool_conn *pc, const struct pool_request *rq)
+{
+    return pc->requests && (!pc->proto->streams_allowed || pc->started_us < rq->asked_us);
+}
+
 /* The oldest request that pc will do for. */
 static struct pool_request *next_for(struct pool *p, const struct pool_conn *pc)
 {
     LIST_FOREACH_SAFE(it, &p->pending) {
         struct pool_request *rq = request_at(it);
-        if (rq->fresh && pc->requests)
+        if (rq->fresh && used_before(pc, rq))
             continue;
         unqueue(p, rq);
         return rq;
@@ -324,7 +335,7 @@ static void serve_pending(struct pool *p, struct pool_conn *pc)
     while (p->num_pending && has_slot(pc) && (rq = next_for(p, pc)))
         (void)grant(pc, rq);
     /* What waits for a fresh one, while no more may be opened, gets the place of this one. */
-    if (p->num_pending > p->num_connecting && pc->slots_used == 0)
+    if (p->num_pending > expected_slots(p) && pc->slots_used == 0)
         pc->draining = true;
     settle(pc);
 }
@@ -337,6 +348,17 @@ static bool host_has_room(const struct pool *p)
     return atomic_load_explicit(&p->host->cx_active, memory_order_relaxed) < l->max_cx_per_host;
 }
 
+/* What the connections that are being opened will serve. */
+static uint64_t expected_slots(const struct pool *p)
+{
+    const struct pool_protocol *proto = p->proto;
+    uint64_t each = proto->streams_expected ? proto->streams_expected(p->owner->cluster->config)
+                                            : 1;
+    if (p->streams_seen && p->streams_seen < each)
+        each = p->streams_seen;
+    return p->num_connecting * each;
+}
+
 /* connect_more opens connections for the requests that none is being opened for. At the limit they
  * wait for one that there is; the first connection of a pool is always allowed, because nothing
  * else could serve them. TCP connections serve once and may last for ever: nobody waits for those.
@@ -344,7 +366,7 @@ static bool host_has_room(const struct pool *p)
 static void connect_more(struct pool *p)
 {
     struct circuit *circuit = p->owner->cluster->circuit;
-    while (p->num_pending > p->num_connecting) {
+    while (p->num_pending > expected_slots(p)) {
         if (host_has_room(p) && circuit_take(circuit, p->priority, CIRCUIT_CX)) {
             pool_conn_start(p);
             continue;
@@ -459,7 +481,10 @@ void pool_cancel(struct pool_request *rq)
 void pool_requeue(struct pool *p, struct pool_conn *pc)
 {
     struct cluster *c = p->owner->cluster;
-    bool fresh = pc->requests < 2;
+    uint64_t given = 0;
+    LIST_FOREACH(it, &p->granted)
+        given += request_at(it)->ready == pc;
+    bool fresh = pc->requests <= given; /* nobody has ever had a slot */
     LIST_FOREACH_SAFE(it, &p->granted) {
         struct pool_request *rq = request_at(it);
         if (rq->ready != pc)
@@ -483,7 +508,7 @@ void pool_on_connected(struct pool *p, struct pool_conn *pc)
 
 void pool_on_connect_failed(struct pool *p, enum pool_result r, struct str detail)
 {
-    while (p->num_pending > p->num_connecting) {
+    while (p->num_pending > expected_slots(p)) {
         pool_stat(p, CLUSTER_UPSTREAM_RQ_PENDING_FAILURE_EJECT);
         fail(pop_pending(p), r, detail);
     }
@@ -514,6 +539,27 @@ void pool_release(struct pool_conn *pc, bool reusable)
     if (pc->slots_used == 0)
         pool_conn_take_back(pc);
     serve_pending(p, pc);
+}
+
+void pool_conn_changed(struct pool_conn *pc)
+{
+    if (!pc->pool)
+        return;
+    pc->streams_known = true;
+    if (!pc->draining)
+        pc->pool->streams_seen = slots_of(pc);
+    if (pc->state == POOL_CONN_READY || pc->state == POOL_CONN_FULL)
+        serve_pending(pc->pool, pc);
+}
+
+void pool_conn_ended(struct pool_conn *pc, enum conn_close_reason why)
+{
+    if (!pc->pool) /* with the last slot */
+        return;
+    pc->draining = true;
+    if (pc->slots_used > 0)
+        pool_requeue(pc->pool, pc);
+    pool_conn_over(pc, why);
 }
 
 /* --- draining --- */

@@ -38,6 +38,14 @@ struct pool_protocol {
     void (*client_free)(void *client);
     /* streams_allowed: how many slots the connection has in all; NULL: 1, as for HTTP/1 and TCP. */
     uint32_t (*streams_allowed)(void *client);
+    /* streams_expected: how many a connection that is being opened will probably have; NULL: 1. */
+    uint32_t (*streams_expected)(const struct cluster_config *config);
+    /* keeps_callbacks: the connection's callbacks stay the client's, slots or not, because the
+     * protocol speaks between requests too. Its on_closed ends in pool_conn_ended, after it has
+     * released the slots in use. */
+    bool keeps_callbacks;
+    const struct str *alpn; /* offered where the TLS context names none */
+    size_t num_alpn;
 };
 
 extern const struct pool_protocol pool_protocol_tcp;
@@ -46,15 +54,16 @@ struct pool_conn {
     uint32_t magic;
     struct conn conn;
     struct pool *pool;
-    const struct pool_protocol *proto;
-    struct host *host;       /* referenced */
-    struct cluster *cluster; /* held */
+    const struct pool_protocol *proto; /* the pool's; client_new may set a more special one */
+    struct host *host;                 /* referenced */
+    struct cluster *cluster;           /* held */
     void *client;
     uint32_t slots_used;
     uint64_t requests; /* slots ever given */
     struct list link;
     struct timer idle, age;
     uint8_t state;
+    bool streams_known; /* the peer has said how many it allows */
     bool draining;  /* gets no more slots; closed with its last one. A client may set it (GOAWAY) */
     bool immediate; /* connecting failed inside the call */
     uint8_t priority;                  /* whose breaker it is counted in */
@@ -111,6 +120,11 @@ void pool_release(struct pool_conn *pc, bool reusable);
 /* pool_conn_count brings the byte counters of the cluster up to date with the connection; the pool
  * does so with every slot that is given or released. For users that stay long: after reads. */
 void pool_conn_count(struct pool_conn *pc);
+
+/* pool_conn_changed: the client has set `draining`, or allows another number of streams. The
+ * connection may be closed by it. pool_conn_ended: it is over (protocols that keep callbacks). */
+void pool_conn_changed(struct pool_conn *pc);
+void pool_conn_ended(struct pool_conn *pc, enum conn_close_reason why);
 
 /* pool_conn_of returns the pool connection around a conn. */
 static inline struct pool_conn *pool_conn_of(struct conn *c)

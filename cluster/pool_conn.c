@@ -240,6 +240,8 @@ static const struct conn_ops pool_ops = {
 
 void pool_conn_take_back(struct pool_conn *pc)
 {
+    if (pc->client && pc->proto->keeps_callbacks)
+        return;
     if (pc->client && pc->conn.ops != &pool_ops) {
         pc->client_ops = pc->conn.ops;
         pc->client_owner = pc->conn.owner;
@@ -251,6 +253,8 @@ void pool_conn_take_back(struct pool_conn *pc)
 
 void pool_conn_hand_over(struct pool_conn *pc)
 {
+    if (pc->client && pc->proto->keeps_callbacks)
+        return;
     if (pc->client && pc->client_ops)
         conn_set_owner(&pc->conn, pc->client_ops, pc->client_owner);
     if (pc->conn.in.len || pc->conn.eof)
@@ -265,6 +269,8 @@ bool pool_conn_alive(struct pool_conn *pc)
         return !pc->conn.eof && !conn_closing(&pc->conn);
     if (pc->slots_used > 0)
         return true;
+    if (pc->proto->keeps_callbacks) /* it is being read from all the time */
+        return !pc->conn.eof && !pc->conn.closed_seen && !conn_closing(&pc->conn);
     /* An end that the loop has seen is known without asking; the socket itself is asked, which
      * costs a system call, only of a connection that rested long enough for its server to tire of
      * it. */
@@ -308,11 +314,14 @@ static void begin_connect(struct pool_conn *pc)
 {
     const struct cluster_config *config = pc->cluster->config;
     uint32_t i = pc->host->transport_index < config->num_transports ? pc->host->transport_index : 0;
+    struct transport_options transport = pc->pool->transport;
+    transport.alpn_fallback = pc->proto->alpn;
+    transport.num_alpn_fallback = pc->proto->num_alpn;
     struct conn_connect how = {
         .peer = &pc->host->addr,
         .bind = config->bind,
         .factory = config->num_transports ? config->transports[i] : NULL,
-        .transport_opts = &pc->pool->transport,
+        .transport_opts = &transport,
         .timeout_ms = config->connect_timeout_ms,
         .keepalive = config->keepalive,
         .keepalive_time_s = config->keepalive_time_s,

@@ -34,6 +34,7 @@ struct pool {
     struct list pending; /* struct pool_request, oldest first */
     struct list granted; /* have a slot; their callback is in the run queue */
     uint32_t num_connecting, num_pending, num_conns;
+    uint32_t streams_seen; /* what the host allowed last on a connection; 0: not known */
     struct task free_task;
 };
 

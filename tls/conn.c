@@ -436,7 +436,7 @@ static int prepare(int fd, const struct conn_connect *how)
     /* The port is chosen at connect, for the pair of addresses: as many connections as there are
      * ports to each destination, not in all. */
     setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
-    return bind(fd, &how->bind->sa, how->bind->sa_len) == 0 ? 0 : errno;
+    return addr_bind(fd, how->bind) == 0 ? 0 : errno;
 }
 
 void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_connect *how,
@@ -450,7 +450,7 @@ void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_conn
     c->bound = true;
     if (!err)
         err = prepare(fd, how);
-    if (!err && connect(fd, &how->peer->sa, how->peer->sa_len) != 0 && errno != EINPROGRESS)
+    if (!err && addr_connect(fd, how->peer) != 0 && errno != EINPROGRESS)
         err = errno;
     if (!err) {
         c->transport = how->factory ? how->factory->ops->open(how->factory, fd, how->transport_opts)

@@ -297,12 +297,12 @@ static const struct transport_ops tls_ops = {
 /* --- opening ------------------------------------------------------------------------------------
  */
 
-static void set_alpn(struct tls_transport *t, const struct transport_options *opts)
+static void set_alpn(struct tls_transport *t, const struct str *names, size_t num)
 {
     uint8_t wire[1024];
     size_t len = 0;
-    for (size_t i = 0; i < opts->num_alpn_override; i++) {
-        struct str name = opts->alpn_override[i];
+    for (size_t i = 0; i < num; i++) {
+        struct str name = names[i];
         if (name.len == 0 || name.len > 255 || len + 1 + name.len > sizeof(wire))
             continue;
         wire[len++] = (uint8_t)name.len;
@@ -337,7 +337,9 @@ static void open_client(struct tls_transport *t, const struct transport_options 
         set_sni(t, c->sni);
     }
     if (opts && opts->num_alpn_override)
-        set_alpn(t, opts);
+        set_alpn(t, opts->alpn_override, opts->num_alpn_override);
+    else if (opts && opts->num_alpn_fallback && !c->context->alpn.len)
+        set_alpn(t, opts->alpn_fallback, opts->num_alpn_fallback);
     SSL_SESSION *session = t->no_session ? NULL : tls_config_take_session(t->config);
     if (session) {
         SSL_set_session(t->ssl, session);

@@ -77,6 +77,8 @@ struct transport_options { /* per connection, all may be empty; borrowed for the
     struct str sni_override;
     const struct str *alpn_override;
     size_t num_alpn_override;
+    const struct str *alpn_fallback; /* where the context names none */
+    size_t num_alpn_fallback;
 };
 
 struct transport_factory_ops {

@@ -394,14 +394,13 @@ static void on_accept(void *arg, unsigned events)
 static void remove_stale(const struct addr *addr)
 {
     struct stat st;
-    const char *path = addr->un.sun_path;
-    if (addr_family(addr) != ADDR_PIPE || path[0] == '\0' || lstat(path, &st) != 0 ||
-        !S_ISSOCK(st.st_mode))
+    const char *path = addr_path(addr);
+    if (!path || lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
         return;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
-    if (connect(fd, &addr->sa, addr->sa_len) != 0 && errno == ECONNREFUSED)
+    if (addr_connect(fd, addr) != 0 && errno == ECONNREFUSED)
         (void)unlink(path);
     close(fd);
 }
@@ -417,7 +416,7 @@ static int listen_on(const struct addr *addr, struct addr *bound, struct errors 
         what = "bind";
         if (addr_is_ip(addr))
             (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        if (bind(fd, &addr->sa, addr->sa_len) == 0) {
+        if (addr_bind(fd, addr) == 0) {
             what = "listen";
             if (listen(fd, BACKLOG) == 0 && addr_local(fd, bound))
                 return fd;
@@ -472,8 +471,8 @@ void admin_free(struct admin **admin)
     timer_disarm(&a->after_timer);
     io_watch_cleanup(&a->watch);
     close(a->fd);
-    if (addr_family(&a->addr) == ADDR_PIPE && a->addr.un.sun_path[0])
-        (void)unlink(a->addr.un.sun_path);
+    if (addr_path(&a->addr))
+        (void)unlink(addr_path(&a->addr));
     LIST_FOREACH_SAFE(it, &a->conns) {
         struct admin_conn *c = CONTAINER_OF(it, struct admin_conn, link);
         if (c->exchange)

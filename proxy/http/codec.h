@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "cluster/http1_options.h"
 #include "proxy/http/headers.h"
 
 enum reset_reason {
@@ -82,9 +83,17 @@ struct http_limits {
     uint64_t delayed_close_ms;   /* 1 s */
     uint32_t max_requests;       /* on one connection; 0: no limit */
     bool accept_http_10;
+    struct str default_host; /* of an HTTP/1.0 request without any; empty: 400 */
     bool proxy_100_continue;
-    bool allow_chunked_length;
+    struct http1_options http1;
+    const struct string_match *ignore_upgrade; /* ignore_http_11_upgrade */
+    size_t num_ignore_upgrade;
     bool close_on_malformed; /* override_stream_error_on_invalid_http_message */
+    /* HTTP/2 only */
+    const struct http2_options *h2;
+    struct stats_scope *h2_stats; /* "http2."; NULL: not counted */
+    uint64_t drain_ms;            /* between the two GOAWAYs at most; 5 s */
+    uint64_t flush_ms;            /* how long a whole response may wait for window; 0: for ever */
 };
 
 /* What the user of a server codec provides. */
@@ -101,13 +110,16 @@ struct http_server_events {
     /* The bytes were not a request: the codec has answered `status` by itself and is closing. Or
      * (0) the client left in the middle of a head. The user counts and logs. */
     void (*on_malformed)(void *user, unsigned status, struct str detail);
+    /* Too many streams ended before their response; the connection ends. NULL: not told. */
+    void (*on_too_many_resets)(void *user);
     /* The connection is over; the user frees everything, the codec with http_server_free included.
      */
     void (*on_closed)(void *user);
 };
 
 struct http_server_ops {
-    /* drain: the exchange under way may finish, then the connection closes; at once if none is. */
+    /* drain: exchanges under way may finish, then the connection closes; at once if none is.
+     * HTTP/2 says so by GOAWAY twice, the second after a round trip or drain_ms. */
     void (*drain)(struct http_server *s);
     /* free drops it; the conn stays the user's. No event. */
     void (*free)(struct http_server *s);
@@ -122,6 +134,10 @@ struct http_server {
 struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
                                   const struct http_server_events *events, void *user);
 
+/* h2_server_new the same for HTTP/2, from the client's preface on. (proxy/http/h2_server.c) */
+struct http_server *h2_server_new(struct conn *c, const struct http_limits *limits,
+                                  const struct http_server_events *events, void *user);
+
 /* --- client side --- */
 
 struct pool_conn;
@@ -134,10 +150,39 @@ extern const struct pool_protocol h1_client_protocol;
 
 struct http_client_limits {
     uint32_t max_headers_bytes,
-        max_headers_count; /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
+        max_headers_count;             /* of a response: 60 KiB (Envoy: 80 in HTTP/1), 100 */
+    const struct http1_options *http1; /* lives as long as the cluster's configuration */
 };
 
 /* h1_client_stream opens the exchange on a slot just given; the user's events follow. Worker. */
 struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a,
                                       const struct http_client_limits *limits,
                                       const struct codec_events *events, void *user);
+
+/* h2_client: HTTP/2 on pooled connections (proxy/http/h2_client.c). The slot is released by the
+ * codec when the exchange is over. */
+extern const struct pool_protocol h2_client_protocol;
+struct codec_stream *h2_client_stream(struct pool_conn *pc, struct arena *a,
+                                      const struct http_client_limits *limits,
+                                      const struct codec_events *events, void *user);
+
+/* http_auto_protocol: the one that ALPN has chosen, HTTP/1 if none was (proxy/http/http_client.c).
+ */
+extern const struct pool_protocol http_auto_protocol;
+
+/* http_client_stream opens the exchange with the protocol that the connection speaks. */
+struct codec_stream *http_client_stream(struct pool_conn *pc, struct arena *a,
+                                        const struct http_client_limits *limits,
+                                        const struct codec_events *events, void *user);
+
+/* http_client_wire says how many bytes of the connection were the exchange's, both ways so far;
+ * false if all of them. HTTP/2 only. */
+bool http_client_wire(const struct pool_conn *pc, struct codec_stream *cs, uint64_t *in,
+                      uint64_t *out);
+
+/* tcp_client_stream opens an exchange of which only the payload is sent, on a slot of
+ * pool_protocol_tcp: a CONNECT that is terminated here. Its response is 200 with `upgrade`, as soon
+ * as the request's head was given. Half-closed directions are passed on. Worker.
+ * (proxy/http/tcp_client.c) */
+struct codec_stream *tcp_client_stream(struct pool_conn *pc, struct arena *a,
+                                       const struct codec_events *events, void *user);

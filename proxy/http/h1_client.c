@@ -31,6 +31,7 @@ struct h1_client {
     struct conn *conn;
     struct codec_stream cs; /* of the exchange under way */
     struct h1_rules rules;
+    const struct http1_options *options; /* of the exchange; NULL: the defaults */
     struct h1_scan scan;
     struct h1_chunks chunks;
     struct h1_message message; /* the response; its length counts down */
@@ -43,6 +44,8 @@ struct h1_client {
     bool exchange; /* the user is to be told */
     bool stale;    /* there were bytes before the request */
     bool to_head;
+    bool tunnel, connect; /* the request asks for one */
+    bool granted;         /* what follows is no HTTP */
     bool sent_head, sent_end;
     bool last; /* not to be used again */
     bool running;
@@ -121,12 +124,35 @@ static void response_ended(struct h1_client *c)
 static void give_informational(struct h1_client *c, struct headers *h)
 {
     struct h1_error err = {502, H1_CODEC_ERROR};
-    if (h->status == 101 || ++c->informational > MAX_INFORMATIONAL) {
+    if (++c->informational > MAX_INFORMATIONAL) {
         refuse(c, &err);
         return;
     }
     if (c->cs.events->on_informational)
         c->cs.events->on_informational(c->cs.user, h);
+}
+
+/* Whether what follows the head is a tunnel. False: 101 came and nobody had asked. */
+static bool settle_tunnel(struct h1_client *c, struct headers *h)
+{
+    struct h1_error err = {502, H1_CODEC_ERROR};
+    if (h->status == 101 && (!c->tunnel || c->connect || !h->upgrade)) {
+        refuse(c, &err);
+        return false;
+    }
+    if (!c->tunnel)
+        return true;
+    c->granted = c->connect ? h->status / 100 == 2 : h->status == 101;
+    if (!c->granted) {
+        c->sent_end = true; /* the request had nothing but its head */
+        return true;
+    }
+    /* RFC 9110 9.3.6: framing in it means nothing. */
+    headers_remove_known(h, HDR_CONTENT_LENGTH);
+    h->upgrade = true;
+    c->message.body = H1_BODY_CLOSE;
+    c->message.keep_alive = false;
+    return true;
 }
 
 /* Takes a whole head from the input. False: there is none. */
@@ -152,10 +178,12 @@ static bool read_head(struct h1_client *c)
         refuse(c, &err);
         return true;
     }
-    if (h->status < 200) {
+    if (h->status < 200 && h->status != 101) {
         give_informational(c, h);
         return true;
     }
+    if (!settle_tunnel(c, h))
+        return true;
     bool end = c->message.body == H1_BODY_NONE;
     c->state = CLIENT_BODY;
     c->chunks = (struct h1_chunks){0};
@@ -255,6 +283,7 @@ static void read_body(struct h1_client *c)
         give_data(c, &c->conn->in, c->conn->eof);
         return;
     case H1_BODY_NONE:
+    case H1_BODY_TUNNEL: /* of requests */
         return;
     }
 }
@@ -355,7 +384,9 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
     c->sent_head = true;
     c->sent_end = end;
     c->to_head = str_eq(h->method, STR("HEAD"));
-    c->out = h1_write_request(&c->conn->out, h, end);
+    c->tunnel = h->upgrade;
+    c->connect = str_eq(h->method, STR("CONNECT"));
+    c->out = h1_write_request(&c->conn->out, h, c->options, end);
     conn_flush_soon(c->conn);
 }
 
@@ -368,8 +399,11 @@ static void sent(struct h1_client *c, bool good, bool end)
     conn_flush_soon(c->conn);
     if (!good)
         c->last = true;
-    if (end)
-        c->sent_end = true;
+    if (!end)
+        return;
+    c->sent_end = true;
+    if (c->granted)
+        conn_shut_write(c->conn);
 }
 
 static void op_data(struct codec_stream *cs, struct buffer *b, bool end)
@@ -470,12 +504,16 @@ struct codec_stream *h1_client_stream(struct pool_conn *pc, struct arena *a,
     c->cs.events = events;
     c->cs.user = user;
     c->rules = (struct h1_rules){.max_bytes = limits->max_headers_bytes,
-                                 .max_count = limits->max_headers_count};
+                                 .max_count = limits->max_headers_count,
+                                 .keep_case = limits->http1 && limits->http1->preserve_case,
+                                 .keep_reason = limits->http1 && limits->http1->forward_reason};
+    c->options = limits->http1;
     c->state = CLIENT_HEAD;
     c->exchange = true;
     /* Bytes that no request asked for would be taken for its response. */
     c->stale = c->conn->in.len != 0;
     c->informational = 0;
+    c->tunnel = c->connect = c->granted = false;
     c->to_head = c->sent_head = c->sent_end = c->last = false;
     return &c->cs;
 }

@@ -16,14 +16,20 @@ struct h1_rules {
     uint32_t max_bytes;        /* names and values of one head, its target too */
     uint32_t max_count;        /* fields */
     bool accept_http_10;       /* requests; otherwise 426 */
+    struct str default_host;   /* of HTTP/1.0 requests without any; empty: 400 */
     bool allow_chunked_length; /* a Content-Length beside chunked is dropped, else refused */
+    bool keep_case;            /* names are kept as they were received, too */
+    bool keep_reason;
+    bool (*may_upgrade)(const void *arg, struct str protocol); /* NULL: any */
+    const void *arg;
 };
 
 enum h1_body {
     H1_BODY_NONE,
     H1_BODY_LENGTH,
     H1_BODY_CHUNKED,
-    H1_BODY_CLOSE, /* responses: until the peer ends the connection */
+    H1_BODY_CLOSE,  /* responses: until the peer ends the connection */
+    H1_BODY_TUNNEL, /* requests that ask for one: what follows is no HTTP once it is granted */
 };
 
 struct h1_message {
@@ -31,7 +37,7 @@ struct h1_message {
     uint64_t length;      /* with H1_BODY_LENGTH, not 0 */
     bool keep_alive;      /* the peer lets the connection persist */
     bool expect_continue; /* requests: Expect: 100-continue */
-    bool connect;         /* requests: CONNECT; what follows is no request */
+    bool connect;         /* requests: CONNECT */
 };
 
 /* Bytes after a head that may be loaded together with its last ones. */

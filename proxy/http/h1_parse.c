@@ -97,9 +97,27 @@ static bool parse_field(char **at, struct headers *h, struct h1_error *err)
     return true;
 }
 
+/* Names as they stand, before they are made lower case: views of a copy. */
+static void keep_names(const char *p, uint32_t num, struct headers *h)
+{
+    struct str *raw = arena_alloc(h->arena, (num + 1) * sizeof(*raw));
+    for (uint32_t i = 0; i < num; i++) {
+        size_t len = 0;
+        while (h1_token_lower[(uint8_t)p[len]])
+            len++;
+        raw[i] = arena_str(h->arena, str_n(p, len));
+        while (*p++ != '\n')
+            continue;
+    }
+    h->raw = raw;
+    h->num_raw = num;
+}
+
 static bool parse_fields(char *p, uint32_t num, const struct h1_rules *rules, struct headers *h,
                          struct h1_error *err)
 {
+    if (rules->keep_case)
+        keep_names(p, num, h);
     headers_reserve(h, num + SPARE_FIELDS);
     for (uint32_t i = 0; i < num; i++)
         if (!parse_field(&p, h, err))
@@ -112,7 +130,7 @@ static bool parse_fields(char *p, uint32_t num, const struct h1_rules *rules, st
 /* --- fields about the connection --- */
 
 struct connection_options {
-    bool close, keep_alive;
+    bool close, keep_alive, upgrade;
 };
 
 static bool may_be_nominated(enum header_id id)
@@ -154,6 +172,8 @@ static bool read_connection(struct headers *h, struct connection_options *o)
                 o->close = true;
             else if (str_ieq(token, STR("keep-alive")))
                 o->keep_alive = true;
+            else if (str_ieq(token, STR("upgrade")))
+                o->upgrade = true;
             else if (++nominated > MAX_NOMINATED || !drop_nominated(h, token))
                 return false;
         }
@@ -177,20 +197,40 @@ static void keep_te_trailers(struct headers *h)
 
 static void drop_connection_fields(struct headers *h)
 {
-    static const enum header_id drop[] = {HDR_CONNECTION, HDR_KEEP_ALIVE, HDR_PROXY_CONNECTION,
-                                          HDR_UPGRADE, HDR_TRANSFER_ENCODING};
-    for (size_t i = 0; i < ARRAY_LEN(drop); i++)
+    static const enum header_id drop[] = {HDR_KEEP_ALIVE, HDR_PROXY_CONNECTION,
+                                          HDR_TRANSFER_ENCODING, HDR_CONNECTION, HDR_UPGRADE};
+    size_t num = ARRAY_LEN(drop) - (h->upgrade ? 2 : 0);
+    for (size_t i = 0; i < num; i++)
         if (h->first[drop[i]])
             headers_remove_known(h, drop[i]);
+    if (h->upgrade)
+        headers_set_known(h, HDR_CONNECTION, STR("upgrade"));
     if (h->first[HDR_TE])
         keep_te_trailers(h);
 }
 
-static bool read_persistence(struct headers *h, struct h1_message *m)
+/* An upgrade is asked for or granted by both fields, in HTTP/1.1 (RFC 9110 7.8). HTTP/2 is spoken
+ * by prior knowledge only: a request to change to it is served as it is (RFC 9113 3.1). One that
+ * has content is served as it is, too: where it ends would be where the other protocol begins. */
+static bool is_upgrade(struct headers *h, const struct h1_message *m, bool nominated,
+                       const struct h1_rules *rules)
+{
+    const struct header *f = headers_known(h, HDR_UPGRADE);
+    if (!nominated || !f || h->minor == 0 || m->body != H1_BODY_NONE)
+        return false;
+    if (!str_ieq(f->value, STR("h2c")))
+        return !rules->may_upgrade || rules->may_upgrade(rules->arg, f->value);
+    headers_remove(h, STR("http2-settings"));
+    return false;
+}
+
+static bool read_persistence(struct headers *h, struct h1_message *m, bool may_upgrade,
+                             const struct h1_rules *rules)
 {
     struct connection_options o = {0};
     if (h->first[HDR_CONNECTION] && !read_connection(h, &o))
         return false;
+    h->upgrade = may_upgrade && is_upgrade(h, m, o.upgrade, rules);
     if (o.close || (h->minor == 0 && !o.keep_alive))
         m->keep_alive = false;
     drop_connection_fields(h);
@@ -402,11 +442,13 @@ static bool parse_request_line(char **at, const struct h1_rules *rules, struct h
     return parse_target(str_n(target, (size_t)(p - target)), h, m, err);
 }
 
-/* Host, exactly once unless the request is HTTP/1.0 (RFC 9112 3.2); an absolute target overrides
- * it. */
-static bool read_host(struct headers *h, struct h1_error *err)
+/* Host, exactly once (RFC 9112 3.2); an absolute target overrides it. HTTP/1.0 may lack it, if the
+ * configuration says which it then is (RFC 9112 3.3). */
+static bool read_host(struct headers *h, const struct h1_rules *rules, struct h1_error *err)
 {
     struct header *host = headers_known(h, HDR_HOST);
+    if (!host && !h->authority.p && h->minor == 0 && rules->default_host.len)
+        h->authority = rules->default_host;
     if (!host)
         return h->authority.p || h1_refuse(err, 400, STR("missing_host_header"));
     if (headers_next(h, host) || !h1_authority_valid(host->value))
@@ -423,21 +465,25 @@ bool h1_parse_request(char *head, uint32_t lines, const struct h1_rules *rules, 
     char *p = head;
     *m = (struct h1_message){.keep_alive = true};
     if (!parse_request_line(&p, rules, h, m, err) || !parse_fields(p, lines - 1, rules, h, err) ||
-        !read_host(h, err) || !read_framing(h, rules, m, err))
+        !read_host(h, rules, err) || !read_framing(h, rules, m, err))
         return false;
-    if (!read_persistence(h, m))
+    if (!read_persistence(h, m, !m->connect, rules))
         return h1_refuse(err, 400, STR("http1.connection_header_rejected"));
     struct header *expect = headers_known(h, HDR_EXPECT);
     m->expect_continue = expect && h->minor >= 1 && str_ieq(expect->value, STR("100-continue"));
-    if (m->connect) {
-        m->body = H1_BODY_NONE;
+    if (m->connect) { /* has no content (RFC 9110 9.3.6) */
+        headers_remove_known(h, HDR_CONTENT_LENGTH);
         m->keep_alive = false;
+        h->upgrade = true;
     }
+    if (h->upgrade)
+        m->body = H1_BODY_TUNNEL;
     return true;
 }
 
 /* HTTP/1.d SP status [SP reason] CRLF; *at then stands behind it. */
-static bool parse_status_line(char **at, struct headers *h, struct h1_error *err)
+static bool parse_status_line(char **at, const struct h1_rules *rules, struct headers *h,
+                              struct h1_error *err)
 {
     char *p = *at;
     char *end = value_end(p);
@@ -452,6 +498,8 @@ static bool parse_status_line(char **at, struct headers *h, struct h1_error *err
     uint64_t status;
     if (!str_to_u64(str_n(p + 9, 3), &status) || status < 100)
         return h1_refuse(err, 502, H1_CODEC_ERROR);
+    if (rules->keep_reason && len > 13)
+        h->reason = str_n(p + 13, len - 13);
     h->minor = p[7] == '1';
     h->status = (uint16_t)status;
     return true;
@@ -480,10 +528,10 @@ bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules,
 {
     char *p = head;
     *m = (struct h1_message){.keep_alive = true};
-    if (!parse_status_line(&p, h, err) || !parse_fields(p, lines - 1, rules, h, err) ||
+    if (!parse_status_line(&p, rules, h, err) || !parse_fields(p, lines - 1, rules, h, err) ||
         !read_framing(h, rules, m, err) || !settle_response_body(h, to_head, m, err))
         return false;
-    if (!read_persistence(h, m))
+    if (!read_persistence(h, m, h->status == 101, rules))
         return h1_refuse(err, 502, H1_CODEC_ERROR);
     if (m->body == H1_BODY_CLOSE)
         m->keep_alive = false;
@@ -491,25 +539,6 @@ bool h1_parse_response(char *head, uint32_t lines, const struct h1_rules *rules,
 }
 
 /* --- trailers --- */
-
-static bool may_be_trailer(const struct header *f)
-{
-    static const struct str refused[] = {
-        {"authorization", 13},    {"proxy-authorization", 19},
-        {"www-authenticate", 16}, {"set-cookie", 10},
-        {"content-range", 13},    {"cache-control", 13},
-        {"max-forwards", 12},     {"range", 5},
-    };
-    /* Of the names that are known, most are framing, routing, identity, or how to read the content.
-     */
-    if (f->id != HDR_OTHER)
-        return f->id == HDR_GRPC_STATUS || f->id == HDR_GRPC_MESSAGE || f->id == HDR_SERVER ||
-               f->id == HDR_DATE;
-    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
-        if (str_eq(f->name, refused[i]))
-            return false;
-    return true;
-}
 
 bool h1_parse_trailers(char *section, uint32_t lines, const struct h1_rules *rules,
                        struct headers *h, struct h1_error *err)
@@ -520,7 +549,7 @@ bool h1_parse_trailers(char *section, uint32_t lines, const struct h1_rules *rul
     if (h->first[HDR_CONTENT_LENGTH] || h->first[HDR_TRANSFER_ENCODING] || h->first[HDR_HOST])
         return h1_refuse(err, 400, H1_CODEC_ERROR);
     HEADERS_FOREACH(f, h) {
-        if (!may_be_trailer(f))
+        if (!headers_may_trail(f))
             headers_remove_at(h, f);
     }
     return true;

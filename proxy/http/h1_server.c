@@ -5,6 +5,7 @@
 #include "proxy/http/h1_parse.h"
 #include "proxy/http/h1_scan.h"
 #include "proxy/http/h1_write.h"
+#include "proxy/router/matchers.h"
 #include "tls/conn.h"
 
 enum {
@@ -47,6 +48,7 @@ struct h1_server {
     uint8_t state;
     uint8_t minor; /* of the request */
     bool to_head;
+    bool granted; /* a tunnel: what follows in both directions is no HTTP */
     bool replied; /* the response's head was sent */
     bool last;    /* the connection ends with this exchange */
     bool draining;
@@ -150,6 +152,7 @@ static void give_headers(struct h1_server *s, struct headers *h)
     s->num_requests++;
     s->minor = h->minor;
     s->to_head = str_eq(h->method, STR("HEAD"));
+    s->granted = false;
     s->last = !s->message.keep_alive ||
               (s->limits->max_requests && s->num_requests >= s->limits->max_requests);
     s->chunks = (struct h1_chunks){0};
@@ -246,6 +249,14 @@ static void read_length(struct h1_server *s)
         buffer_drain(in, in->len);
 }
 
+static void read_tunnel(struct h1_server *s)
+{
+    struct buffer *in = &s->conn->in;
+    give_data(s, in, false);
+    if (s->state != SERVER_CLOSING)
+        buffer_drain(in, in->len);
+}
+
 static void read_trailers(struct h1_server *s)
 {
     struct h1_error err;
@@ -313,9 +324,11 @@ static bool step(struct h1_server *s, unsigned *requests)
         --*requests;
         return read_head(s);
     case SERVER_BODY:
-        if (!more || s->pauses)
+        if (!more || s->pauses || (s->message.body == H1_BODY_TUNNEL && !s->granted))
             return false;
-        if (s->message.body == H1_BODY_LENGTH)
+        if (s->message.body == H1_BODY_TUNNEL)
+            read_tunnel(s);
+        else if (s->message.body == H1_BODY_LENGTH)
             read_length(s);
         else
             read_chunks(s);
@@ -333,11 +346,15 @@ static bool step(struct h1_server *s, unsigned *requests)
 }
 
 /* The client has ended its direction, and what it sent before has been dealt with: HTTP/1 has no
- * half-closed exchanges. */
+ * half-closed exchanges, but what flows through a tunnel may. */
 static void on_eof(struct h1_server *s)
 {
-    if (s->state == SERVER_CLOSING)
+    if (s->state == SERVER_CLOSING || (s->granted && s->state == SERVER_REPLY))
         return;
+    if (s->granted) {
+        give_data(s, &s->body, true);
+        return;
+    }
     bool in_head = s->state == SERVER_HEAD;
     begin_close(s, CONN_CLOSE_FLUSH);
     if (in_head)
@@ -416,6 +433,13 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
     if (!s->exchange || s->replied)
         return;
     s->replied = true;
+    if (s->message.body == H1_BODY_TUNNEL) {
+        s->granted = !end && (s->message.connect ? h->status / 100 == 2 : h->status == 101);
+        if (!s->granted) { /* an ordinary response; what the client has sent early is not HTTP */
+            s->state = SERVER_REPLY;
+            s->last |= s->conn->in.len != 0;
+        }
+    }
     /* What has not been read of the request by the time it is answered would be taken for the next
      * one. */
     if (end && s->state != SERVER_REPLY)
@@ -424,6 +448,8 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
         .end = end,
         .to_head = s->to_head,
         .minor = s->minor,
+        .tunnel = s->granted,
+        .options = &s->limits->http1,
         .close = s->last || s->draining || s->conn->eof,
     };
     s->out = h1_write_response(&s->conn->out, h, &how);
@@ -540,6 +566,16 @@ static const struct http_server_ops server_ops = {
     .free = server_free,
 };
 
+static bool may_upgrade(const void *arg, struct str protocol)
+{
+    const struct http_limits *limits = arg;
+    for (size_t i = 0; i < limits->num_ignore_upgrade; i++) {
+        if (string_match(&limits->ignore_upgrade[i], protocol))
+            return false;
+    }
+    return true;
+}
+
 struct http_server *h1_server_new(struct conn *c, const struct http_limits *limits,
                                   const struct http_server_events *events, void *user)
 {
@@ -554,7 +590,11 @@ struct http_server *h1_server_new(struct conn *c, const struct http_limits *limi
         .max_bytes = limits->max_headers_bytes,
         .max_count = limits->max_headers_count,
         .accept_http_10 = limits->accept_http_10,
-        .allow_chunked_length = limits->allow_chunked_length,
+        .default_host = limits->default_host,
+        .allow_chunked_length = limits->http1.chunked_length,
+        .keep_case = limits->http1.preserve_case,
+        .may_upgrade = limits->num_ignore_upgrade ? may_upgrade : NULL,
+        .arg = limits,
     };
     s->cs.ops = &stream_ops;
     buffer_init(&s->body);

@@ -1,5 +1,7 @@
 #include "proxy/http/h1_write.h"
 
+#include "cluster/http1_options.h"
+#include "proxy/http/h1_message.h"
 #include <stdio.h>
 
 /* Left out of what is sent on: they are the connection's, and the writer says them itself. */
@@ -53,6 +55,79 @@ static char *put_fields(char *p, const struct headers *h, uint64_t leave_out)
     return p;
 }
 
+/* --- names that are not lower case --- */
+
+static bool is_plain(const struct http1_options *o)
+{
+    return !o || (!o->proper_case && !o->preserve_case);
+}
+
+/* X-Like-This: after anything that is no letter or digit a capital. */
+static char *put_proper(char *p, struct str name)
+{
+    bool begins = true;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.p[i];
+        bool letter = c >= 'a' && c <= 'z';
+        *p++ = letter && begins ? (char)(c - 'a' + 'A') : c;
+        begins = !letter && !(c >= '0' && c <= '9');
+    }
+    return p;
+}
+
+static char *put_name(char *p, struct str name, const struct str *raw,
+                      const struct http1_options *o)
+{
+    if (o->preserve_case && raw && raw->len == name.len)
+        return put(p, *raw);
+    return o->proper_case || o->proper_case_added ? put_proper(p, name) : put(p, name);
+}
+
+/* The name as it was received; NULL if it was not. A field that was changed in place keeps it. */
+static const struct str *raw_of(const struct headers *h, const struct header *f)
+{
+    size_t i = (size_t)(f - h->v);
+    return h->raw && i < h->num_raw ? &h->raw[i] : NULL;
+}
+
+static char *put_styled_fields(char *p, const struct headers *h, uint64_t leave_out,
+                               const struct http1_options *o)
+{
+    HEADERS_FOREACH(f, h) {
+        if (leave_out >> f->id & 1)
+            continue;
+        p = put_name(p, f->name, raw_of(h, f), o);
+        p = put(p, STR(": "));
+        p = put(p, f->value);
+        p = put_crlf(p);
+    }
+    return p;
+}
+
+/* Host was taken out of the list; how it was written is still known. */
+static char *put_host(char *p, const struct headers *h, const struct http1_options *o)
+{
+    const struct str *raw = NULL;
+    for (uint32_t i = 0; i < h->n && !is_plain(o); i++) {
+        if (h->v[i].id == HDR_HOST)
+            raw = raw_of(h, &h->v[i]);
+    }
+    p = is_plain(o) ? put(p, STR("host")) : put_name(p, STR("host"), raw, o);
+    p = put(p, STR(": "));
+    p = put(p, h->authority);
+    return put_crlf(p);
+}
+
+/* A line of the writer's own, in lower case. */
+static char *put_line(char *p, struct str line, const struct http1_options *o)
+{
+    ptrdiff_t colon = str_chr(line, ':');
+    if (is_plain(o) || colon < 0)
+        return put(p, line);
+    p = put_name(p, str_n(line.p, (size_t)colon), NULL, o);
+    return put(p, str_n(line.p + colon, line.len - (size_t)colon));
+}
+
 /* The length that the message announces; false if there is none, or not a number. */
 static bool announced_length(const struct headers *h, uint64_t *out)
 {
@@ -73,14 +148,19 @@ static bool usually_without_body(struct str method)
     return false;
 }
 
-struct h1_out h1_write_request(struct buffer *out, const struct headers *h, bool end)
+struct h1_out h1_write_request(struct buffer *out, const struct headers *h,
+                               const struct http1_options *how, bool end)
 {
     struct h1_out o = {H1_OUT_NONE, 0};
     uint64_t length = 0;
     bool has_length = announced_length(h, &length);
     uint64_t leave_out = connection_fields | BIT(HOST);
     struct str framing = STR_NULL;
-    if (end) {
+    if (h->upgrade) { /* bytes follow once it is granted */
+        leave_out &= ~(BIT(CONNECTION) | BIT(UPGRADE));
+        leave_out |= BIT(CONTENT_LENGTH);
+        o.framing = H1_OUT_CLOSE;
+    } else if (end) {
         if (length || !has_length)
             leave_out |= BIT(CONTENT_LENGTH);
         if (length || (!has_length && !usually_without_body(h->method)))
@@ -93,17 +173,21 @@ struct h1_out h1_write_request(struct buffer *out, const struct headers *h, bool
         leave_out |= BIT(CONTENT_LENGTH);
     }
     struct str target = h->path.p ? h->path : h->authority;
-    size_t room, len = h->method.len + target.len + h->authority.len + framing.len + 64 +
-                       fields_len(h, leave_out);
+    size_t room, len = h->method.len + target.len + 2 * h->authority.len + h->scheme.len +
+                       framing.len + 64 + fields_len(h, leave_out);
     char *start = buffer_reserve(out, len, &room);
     char *p = put(start, h->method);
     *p++ = ' ';
+    if (how && how->full_url && h->path.len && h->path.p[0] == '/') {
+        p = put(p, h->scheme.len ? h->scheme : STR("http"));
+        p = put(p, STR("://"));
+        p = put(p, h->authority);
+    }
     p = put(p, target);
-    p = put(p, STR(" HTTP/1.1\r\nhost: "));
-    p = put(p, h->authority);
-    p = put_crlf(p);
-    p = put_fields(p, h, leave_out);
-    p = put(p, framing);
+    p = put(p, STR(" HTTP/1.1\r\n"));
+    p = put_host(p, h, how);
+    p = is_plain(how) ? put_fields(p, h, leave_out) : put_styled_fields(p, h, leave_out, how);
+    p = put_line(p, framing, how);
     p = put_crlf(p);
     buffer_commit(out, (size_t)(p - start));
     return o;
@@ -153,18 +237,26 @@ struct h1_out h1_write_response(struct buffer *out, const struct headers *h,
 {
     uint64_t leave_out = connection_fields;
     struct str framing = STR_NULL, connection = STR_NULL;
-    struct h1_out o = response_framing(h, how, &leave_out, &framing);
-    if (how->close || o.framing == H1_OUT_CLOSE)
+    struct h1_out o = {H1_OUT_CLOSE, 0};
+    if (how->tunnel)
+        leave_out = (leave_out & ~(BIT(CONNECTION) | BIT(UPGRADE))) | BIT(CONTENT_LENGTH);
+    else
+        o = response_framing(h, how, &leave_out, &framing);
+    if (how->tunnel)
+        connection = STR_NULL;
+    else if (how->close || o.framing == H1_OUT_CLOSE)
         connection = CLOSE_LINE;
     else if (how->minor == 0)
         connection = KEEP_ALIVE_LINE;
-    struct str reason = h1_reason(h->status);
+    const struct http1_options *form = how->options;
+    struct str reason = form && form->forward_reason && h->reason.p ? h->reason
+                                                                    : h1_reason(h->status);
     size_t room, len = reason.len + connection.len + framing.len + 32 + fields_len(h, leave_out);
     char *start = buffer_reserve(out, len, &room);
     char *p = put_status_line(start, h->status, reason);
-    p = put_fields(p, h, leave_out);
-    p = put(p, connection);
-    p = put(p, framing);
+    p = is_plain(form) ? put_fields(p, h, leave_out) : put_styled_fields(p, h, leave_out, form);
+    p = put_line(p, connection, form);
+    p = put_line(p, framing, form);
     p = put_crlf(p);
     buffer_commit(out, (size_t)(p - start));
     return o;

@@ -19,16 +19,22 @@ struct h1_out {
     uint64_t left; /* with H1_OUT_LENGTH */
 };
 
+struct http1_options;
+
 /* What a response's head depends on besides its fields. */
 struct h1_reply {
     bool end;      /* no body follows */
     bool to_head;  /* the request was HEAD */
     uint8_t minor; /* of the request */
-    bool close;    /* say that the connection ends; with H1_OUT_CLOSE it is said anyway */
+    bool tunnel;   /* grants an upgrade or CONNECT: no framing, and what follows is no HTTP */
+    const struct http1_options *options; /* in which form; NULL: the defaults */
+    bool close; /* say that the connection ends; with H1_OUT_CLOSE it is said anyway */
 };
 
-/* h1_write_request writes the head of a request; `end`: no body follows. */
-struct h1_out h1_write_request(struct buffer *out, const struct headers *h, bool end);
+/* h1_write_request writes the head of a request; `how` (NULL: the defaults) says in which form,
+ * `end` that no body follows. */
+struct h1_out h1_write_request(struct buffer *out, const struct headers *h,
+                               const struct http1_options *how, bool end);
 
 /* h1_write_response writes the head of a response. */
 struct h1_out h1_write_response(struct buffer *out, const struct headers *h,

@@ -247,6 +247,7 @@ void headers_copy(struct headers *to, const struct headers *from, struct arena *
     to->scheme = copy_view(a, from->scheme);
     to->status = from->status;
     to->minor = from->minor;
+    to->upgrade = from->upgrade;
     to->bytes = from->bytes;
 }
 
@@ -256,4 +257,23 @@ bool headers_is_grpc(const struct headers *h)
     if (!f || !str_starts(f->value, STR("application/grpc")))
         return false;
     return f->value.len == 16 || f->value.p[16] == '+';
+}
+
+bool headers_may_trail(const struct header *f)
+{
+    static const struct str refused[] = {
+        {"authorization", 13},    {"proxy-authorization", 19},
+        {"www-authenticate", 16}, {"set-cookie", 10},
+        {"content-range", 13},    {"cache-control", 13},
+        {"max-forwards", 12},     {"range", 5},
+    };
+    /* Of the names that are known, most are framing, routing, identity, or how to read the content.
+     */
+    if (f->id != HDR_OTHER)
+        return f->id == HDR_GRPC_STATUS || f->id == HDR_GRPC_MESSAGE || f->id == HDR_SERVER ||
+               f->id == HDR_DATE;
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        if (str_eq(f->name, refused[i]))
+            return false;
+    return true;
 }

@@ -79,9 +79,16 @@ struct headers {
     uint16_t first[HDR_NUM_KNOWN];              /* 1 + index of the first of that id, 0: none */
     struct str method, path, authority, scheme; /* requests; empty p: absent */
     uint16_t status;                            /* responses */
-    uint8_t minor;                              /* HTTP/1.minor it came as */
-    size_t bytes; /* names and values received, for limits and stats */
+    uint8_t minor;                              /* HTTP/1.minor it came as; HEADERS_HTTP2 */
+    bool
+        upgrade; /* asks for, or (101) grants, another protocol: upgrade and connection are there */
+    const struct str *raw; /* names as they were received, by index; NULL: not kept */
+    uint32_t num_raw;
+    struct str reason; /* the phrase that came with the status; empty: not kept */
+    size_t bytes;      /* names and values received, for limits and stats */
 };
+
+enum { HEADERS_HTTP2 = 2 }; /* of minor */
 
 /* headers_init makes an empty list in arena a. */
 void headers_init(struct headers *h, struct arena *a);
@@ -131,6 +138,10 @@ void headers_remove_at(struct headers *h, struct header *f);
 
 /* headers_copy makes `to` an independent copy of `from` in arena a (views are copied too). */
 void headers_copy(struct headers *to, const struct headers *from, struct arena *a);
+
+/* headers_may_trail says whether a field may come in a trailer section: routing, identity and how
+ * to read the content may not (RFC 9110 6.5.1). */
+bool headers_may_trail(const struct header *f);
 
 #define HEADERS_FOREACH(f, h)                                                                      \
     for (struct header *f = (h)->v; f && f < (h)->v + (h)->n; f++)                                 \

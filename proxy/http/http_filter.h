@@ -50,7 +50,8 @@ struct http_filter_ops {
     bool terminal; /* the router: compiled by the connection manager itself */
     bool upstream; /* may stand in a cluster's or router's upstream list */
     /* compile makes the immutable configuration from the unpacked message, in env->arena or of its
-     * own; NULL after errors. `msg` is NULL where the configuration names the filter only. Main. */
+     * own; after errors NULL, or what `free` gives back. `msg` is dropped afterwards: what is kept
+     * of it is copied. It is NULL where the configuration names the filter only. Main. */
     void *(*compile)(const struct http_filter_env *env, const void *msg, struct errors *e);
     /* compile_route the same for a per-route message. Main. */
     void *(*compile_route)(const struct http_filter_env *env, const void *msg, struct errors *e);
@@ -150,6 +151,24 @@ size_t http_filter_route_configs(const struct http_filter *f, const void *out[HT
  * unknown. (proxy/extensions.c) */
 const struct http_filter_ops *http_filter_find(struct str type_name, struct str name);
 const struct http_filter_ops *http_filter_find_route(struct str type_name);
+
+/* --- lists ------------------------------------------------------------------------------------ */
+
+struct http_filter_list {
+    struct http_filter_config *v;
+    size_t n;
+    bool terminated; /* a terminal filter was the last entry; it is not in v */
+    void *terminal;  /* what its compile returned */
+};
+
+/* http_filter_list_compile compiles a list of HttpFilter messages into env->arena; the path of the
+ * list's owner has been pushed, `field` is the list's name. What is unknown is refused by name, or
+ * left out with a warning if it is optional. Main. */
+void http_filter_list_compile(const struct http_filter_env *env, void *const *filters, size_t num,
+                              const char *field, struct http_filter_list *out, struct errors *e);
+
+/* http_filter_list_free gives back what the filters hold beside the arena. Main. */
+void http_filter_list_free(struct http_filter_list *l);
 
 /* --- typed_per_filter_config ------------------------------------------------------------------ */
 

@@ -340,8 +340,6 @@ bool mutate_request(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
     s->info.original_path = s->request->path;
-    if (!s->request->authority.len && s->request->minor == 0 && cfg->default_host_http10.len)
-        s->request->authority = cfg->default_host_http10;
     if (!check_underscores(s) || !fix_path(s))
         return false;
     if (cfg->strip_any_port || cfg->strip_matching_port || cfg->strip_trailing_dot)

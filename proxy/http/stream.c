@@ -3,6 +3,7 @@
 #include "base/obj.h"
 #include "base/random.h"
 #include "proxy/http/mutate.h"
+#include "proxy/http/stream_filters.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/worker.h"
 
@@ -12,8 +13,10 @@ enum step_result { STEP_NEXT, STEP_WAIT };
 
 static enum step_result step_headers(struct stream *s);
 static enum step_result step_route(struct stream *s);
+static enum step_result step_filters(struct stream *s);
 static enum step_result step_upstream(struct stream *s);
 static enum step_result step_wait(struct stream *s);
+static const struct http_chain_ends chain_ends;
 
 /* The life of a request, in order. */
 static const struct stream_step {
@@ -21,8 +24,9 @@ static const struct stream_step {
     enum step_result (*run)(struct stream *s);
 } steps[] = {
     [STREAM_HEADERS] = {"headers", step_headers},    /* check, complete, pin the route table */
-    [STREAM_ROUTE] = {"route", step_route},          /* route, redirect or direct response */
-    [STREAM_UPSTREAM] = {"upstream", step_upstream}, /* the first try starts */
+    [STREAM_ROUTE] = {"route", step_route},          /* a route is chosen */
+    [STREAM_FILTERS] = {"filters", step_filters},    /* the head passes the filters; may wait */
+    [STREAM_UPSTREAM] = {"upstream", step_upstream}, /* redirect, direct response or first try */
     [STREAM_RELAY] = {"relay", step_wait},           /* two pumps run */
     [STREAM_DONE] = {"done", step_wait},
 };
@@ -73,6 +77,9 @@ static void finish(struct stream *s)
         return;
     set_state(s, STREAM_DONE);
     s->down = NULL;
+    if (s->tunnel_open)
+        stats_gauge_dec(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_ACTIVE);
+    http_chain_complete(&s->chain);
     router_cleanup(&s->router);
     timer_disarm(&s->idle);
     timer_disarm(&s->deadline);
@@ -118,9 +125,15 @@ void stream_response_informational(struct stream *s, struct headers *h)
         s->down->ops->informational(s->down, h);
 }
 
+/* In HTTP/1 only where enable_trailers says so. */
+static bool takes_trailers(const struct stream *s)
+{
+    return s->info.protocol == PROTOCOL_HTTP2 || s->hc->config->trailers;
+}
+
 static void response_ended(struct stream *s)
 {
-    if (!s->request_end)
+    if (!s->received && s->info.protocol != PROTOCOL_HTTP2)
         hcm_count(s->hc, HCM_RQ_RX_RESET);
     s->response_end = true;
     s->info.downstream_last_tx_us = now_us(s);
@@ -128,8 +141,20 @@ static void response_ended(struct stream *s)
     finish(s);
 }
 
-void stream_response_headers(struct stream *s, struct headers *h, bool end)
+/* What the client has sent before it knew is let go only now: had the upstream said no, it would
+ * have been read as something else there. */
+static void open_tunnel(struct stream *s)
 {
+    s->tunnel_open = true;
+    stats_inc(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_TOTAL);
+    stats_gauge_inc(s->hc->config->stats, s->worker->index, HCM_CX_UPGRADES_ACTIVE);
+    stream_resume_request(s);
+}
+
+/* The head has passed the filters. */
+static void send_headers(void *user, struct headers *h, bool end)
+{
+    struct stream *s = user;
     if (!s->down)
         return;
     s->response_started = true;
@@ -141,10 +166,14 @@ void stream_response_headers(struct stream *s, struct headers *h, bool end)
         hcm_count(s->hc, HCM_CX_DRAIN_CLOSE);
         s->down->ops->close_after(s->down);
     }
-    if (!s->request_end) { /* the rest of the request is not waited for (RFC 9112 section 9.3) */
+    if (!s->received && !s->tunnel) {
         hcm_count(s->hc, HCM_RQ_EARLY_RESPONSE);
-        s->down->ops->close_after(s->down);
+        if (s->info.protocol !=
+            PROTOCOL_HTTP2) /* the rest is not waited for: RFC 9112 section 9.3 */
+            s->down->ops->close_after(s->down);
     }
+    if (s->tunnel && !end && (h->status == 101 || (h->upgrade && h->status / 100 == 2)))
+        open_tunnel(s);
     s->info.downstream_first_tx_us = now_us(s);
     touch(s);
     s->down->ops->headers(s->down, h, end || s->is_head);
@@ -152,8 +181,9 @@ void stream_response_headers(struct stream *s, struct headers *h, bool end)
         response_ended(s);
 }
 
-void stream_response_data(struct stream *s, struct buffer *b, bool end)
+static void send_data(void *user, struct buffer *b, bool end)
 {
+    struct stream *s = user;
     if (!s->down || s->is_head) {
         buffer_drain(b, b->len);
         return;
@@ -165,6 +195,42 @@ void stream_response_data(struct stream *s, struct buffer *b, bool end)
         response_ended(s);
 }
 
+static void send_trailers(void *user, struct headers *h)
+{
+    struct stream *s = user;
+    struct buffer none;
+    if (!s->down)
+        return;
+    if (!takes_trailers(s)) {
+        buffer_init(&none);
+        send_data(s, &none, true);
+        return;
+    }
+    s->info.response_trailers = h;
+    s->down->ops->trailers(s->down, h);
+    response_ended(s);
+}
+
+void stream_response_headers(struct stream *s, struct headers *h, bool end)
+{
+    if (!s->down)
+        return;
+    s->response_begun = true;
+    s->info.response = h;
+    if (s->chain.num)
+        http_chain_headers(&s->chain, HTTP_RESPONSE, h, end);
+    else
+        send_headers(s, h, end);
+}
+
+void stream_response_data(struct stream *s, struct buffer *b, bool end)
+{
+    if (s->chain.num)
+        http_chain_data(&s->chain, HTTP_RESPONSE, b, end);
+    else
+        send_data(s, b, end);
+}
+
 void stream_response_end(struct stream *s)
 {
     struct buffer none;
@@ -174,15 +240,10 @@ void stream_response_end(struct stream *s)
 
 void stream_response_trailers(struct stream *s, struct headers *h)
 {
-    if (!s->down)
-        return;
-    if (!s->hc->config->trailers) {
-        stream_response_end(s);
-        return;
-    }
-    s->info.response_trailers = h;
-    s->down->ops->trailers(s->down, h);
-    response_ended(s);
+    if (s->chain.num)
+        http_chain_trailers(&s->chain, HTTP_RESPONSE, h);
+    else
+        send_trailers(s, h);
 }
 
 void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
@@ -240,7 +301,8 @@ static struct str grpc_message(struct arena *a, struct str text)
 static void as_grpc(struct stream *s, struct headers *h, struct str body)
 {
     headers_set_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
-    headers_set_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
+    if (!headers_known(h, HDR_GRPC_STATUS)) /* who answers may know better */
+        headers_add_known(h, HDR_GRPC_STATUS, arena_printf(s->arena, "%u", grpc_status(h->status)));
     if (body.len)
         headers_set_known(h, HDR_GRPC_MESSAGE, grpc_message(s->arena, body));
     h->status = 200;
@@ -257,6 +319,7 @@ static void reply(struct stream *s, struct headers *h, struct str body)
         headers_add_known(h, HDR_CONTENT_LENGTH, arena_printf(s->arena, "%zu", body.len));
         headers_add_known(h, HDR_CONTENT_TYPE, STR("text/plain"));
     }
+    http_chain_stop(&s->chain, HTTP_REQUEST);
     router_cleanup(&s->router);
     if (s->route && s->route->attempt_count_response && s->info.attempts)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT,
@@ -282,8 +345,8 @@ static struct headers *reply_headers(struct stream *s, unsigned status)
     return h;
 }
 
-void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
-                        struct str body)
+void stream_reply_with(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                       struct str body, void (*add)(void *arg, struct headers *h), void *arg)
 {
     if (s->state == STREAM_DONE)
         return;
@@ -291,6 +354,8 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
         stream_response_reset(s, flags, details);
         return;
     }
+    if (s->response_begun) /* a filter holds another response: ours passes none */
+        http_chain_complete(&s->chain);
     s->info.flags |= flags;
     s->info.code_details = details;
     struct headers *h = reply_headers(s, status);
@@ -300,7 +365,15 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
         headers_add(h, STR("x-envoy-drop-overload"), STR("true"));
     if (flags & FLAG(UNCONDITIONAL_DROP_OVERLOAD))
         headers_add(h, STR("x-envoy-unconditional-drop-overload"), STR("true"));
+    if (add)
+        add(arg, h);
     reply(s, h, body);
+}
+
+void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                        struct str body)
+{
+    stream_reply_with(s, status, flags, details, body, NULL, NULL);
 }
 
 /* 201 and 3xx tell where: at the URL that was asked for. */
@@ -342,7 +415,7 @@ static void on_idle(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_IDLE_TIMEOUT);
-    stream_local_reply(s, s->request_end ? 504 : 408, FLAG(STREAM_IDLE_TIMEOUT),
+    stream_local_reply(s, s->received ? 504 : 408, FLAG(STREAM_IDLE_TIMEOUT),
                        STR("stream_idle_timeout"), STR("stream timeout"));
 }
 
@@ -357,7 +430,7 @@ static void on_max_duration(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_MAX_DURATION);
-    stream_local_reply(s, s->request_end ? 504 : 408, FLAG(DURATION_TIMEOUT),
+    stream_local_reply(s, s->received ? 504 : 408, FLAG(DURATION_TIMEOUT),
                        STR("max_duration_timeout"), STR("downstream duration timeout"));
 }
 
@@ -384,29 +457,66 @@ static enum step_result step_headers(struct stream *s)
     return STEP_NEXT;
 }
 
-static enum step_result step_route(struct stream *s)
+static void choose_route(struct stream *s)
 {
     const struct hcm_config *cfg = s->hc->config;
-    s->route = s->table ? route_match(s->table, &s->match, s->arena) : NULL;
+    const struct route *r = s->table ? route_match(s->table, &s->match, s->arena) : NULL;
+    s->route = r;
+    s->weighted = NULL;
+    s->cluster_name = STR_NULL;
+    s->info.route_name = r ? r->name : STR_NULL;
+    if (!r)
+        return;
+    if (r->action == ROUTE_FORWARD)
+        s->cluster_name = route_cluster_name(r, &s->match, &s->weighted);
+    uint64_t idle = r->has_idle_timeout ? r->idle_timeout_ms : cfg->stream_idle_ms;
+    if (idle)
+        timer_arm(&s->idle, idle);
+    uint64_t longest = r->has_max_stream_duration ? r->max_stream_duration_ms : cfg->max_stream_ms;
+    if (longest)
+        timer_arm(&s->max_duration, longest);
+}
+
+static enum step_result step_route(struct stream *s)
+{
+    choose_route(s);
+    set_state(s, STREAM_FILTERS);
+    return STEP_NEXT;
+}
+
+static enum step_result step_filters(struct stream *s)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    const struct http_filter_list *filters = &cfg->filters;
+    if (s->tunnel && !stream_filters_for_upgrade(s, &filters)) {
+        stream_local_reply(s, 403, 0, STR("upgrade_failed"), STR_NULL);
+        return STEP_WAIT;
+    }
+    if (filters->n)
+        stream_filters_init(s, filters, &chain_ends);
+    if (s->chain.num) { /* the chain's end goes on */
+        http_chain_headers(&s->chain, HTTP_REQUEST, s->request, s->received);
+        return STEP_WAIT;
+    }
+    s->request_end = s->received;
     set_state(s, STREAM_UPSTREAM);
+    return STEP_NEXT;
+}
+
+static enum step_result step_upstream(struct stream *s)
+{
+    unsigned status = 0;
+    struct str location;
+    set_state(s, STREAM_RELAY);
     if (!s->route) {
         hcm_count(s->hc, HCM_NO_ROUTE);
         stream_local_reply(s, 404, FLAG(NO_ROUTE_FOUND), STR("route_not_found"), STR_NULL);
         return STEP_WAIT;
     }
-    s->info.route_name = s->route->name;
-    uint64_t idle = s->route->has_idle_timeout ? s->route->idle_timeout_ms : cfg->stream_idle_ms;
-    if (idle)
-        timer_arm(&s->idle, idle);
-    uint64_t longest = s->route->has_max_stream_duration ? s->route->max_stream_duration_ms
-                                                         : cfg->max_stream_ms;
-    if (longest)
-        timer_arm(&s->max_duration, longest);
-    unsigned status = 0;
-    struct str location;
     switch (s->route->action) {
     case ROUTE_FORWARD:
-        return STEP_NEXT;
+        router_start(&s->router, s);
+        return STEP_WAIT;
     case ROUTE_REDIRECT:
         hcm_count(s->hc, HCM_RQ_REDIRECT);
         location = route_redirect_location(s->route, s->request, s->match.tls, s->arena, &status);
@@ -423,19 +533,143 @@ static enum step_result step_route(struct stream *s)
     return STEP_WAIT;
 }
 
-static enum step_result step_upstream(struct stream *s)
+/* --- what leaves the filters --- */
+
+static void request_passed(struct stream *s)
 {
-    set_state(s, STREAM_RELAY);
-    router_start(&s->router, s);
-    return STEP_WAIT;
+    s->request_end = true;
+    router_end(&s->router);
 }
+
+static void routed_headers(void *user, struct headers *h, bool end)
+{
+    struct stream *s = user;
+    s->request_end = end;
+    set_state(s, STREAM_UPSTREAM);
+    run(s);
+}
+
+static void routed_data(void *user, struct buffer *b, bool end)
+{
+    struct stream *s = user;
+    if (b->len)
+        router_data(&s->router, b);
+    if (end && s->state == STREAM_RELAY)
+        request_passed(s);
+}
+
+static void routed_trailers(void *user, struct headers *h)
+{
+    struct stream *s = user;
+    s->request_trailers = h;
+    request_passed(s);
+}
+
+void stream_pause_request(struct stream *s)
+{
+    if (s->down)
+        s->down->ops->pause(s->down);
+}
+
+void stream_resume_request(struct stream *s)
+{
+    if (s->down)
+        s->down->ops->resume(s->down);
+}
+
+static void pause_request(void *user)
+{
+    stream_pause_request(user);
+}
+
+static void resume_request(void *user)
+{
+    stream_resume_request(user);
+}
+
+static void pause_response(void *user)
+{
+    struct stream *s = user;
+    router_pause_response(&s->router);
+}
+
+static void resume_response(void *user)
+{
+    struct stream *s = user;
+    router_resume_response(&s->router);
+}
+
+static void request_too_large(void *user)
+{
+    struct stream *s = user;
+    hcm_count(s->hc, HCM_RQ_TOO_LARGE);
+    stream_local_reply(s, 413, 0, STR("request_payload_too_large"), STR("Payload Too Large"));
+}
+
+static void response_too_large(void *user)
+{
+    struct stream *s = user;
+    hcm_count(s->hc, HCM_RS_TOO_LARGE);
+    stream_local_reply(s, 500, 0, STR("response_payload_too_large"), STR("Internal Server Error"));
+}
+
+static void filter_reply(void *user, unsigned status, uint64_t flags, struct str details,
+                         struct str body, void (*add)(void *arg, struct headers *h), void *arg)
+{
+    stream_reply_with(user, status, flags, details, body, add, arg);
+}
+
+static void clear_route(void *user)
+{
+    struct stream *s = user;
+    if (s->state == STREAM_FILTERS)
+        choose_route(s);
+}
+
+static const struct http_chain_ends chain_ends = {
+    .headers = {routed_headers, send_headers},
+    .data = {routed_data, send_data},
+    .trailers = {routed_trailers, send_trailers},
+    .pause = {pause_request, pause_response},
+    .resume = {resume_request, resume_response},
+    .too_large = {request_too_large, response_too_large},
+    .reply = filter_reply,
+    .clear_route = clear_route,
+};
 
 /* --- once more --- */
 
-void stream_recreate(struct stream *s, struct headers *response)
+static void begin_again(struct stream *s, struct buffer *body)
+{
+    struct headers *trailers = s->request_trailers;
+    s->request_trailers = NULL;
+    s->request_end = false;
+    s->received = !body->len && !trailers;
+    s->state = STREAM_ROUTE;
+    run(s);
+    if (s->received || s->state == STREAM_DONE)
+        return;
+    s->received = true;
+    if (s->chain.num) {
+        if (body->len)
+            http_chain_data(&s->chain, HTTP_REQUEST, body, !trailers);
+        if (trailers && s->state != STREAM_DONE)
+            http_chain_trailers(&s->chain, HTTP_REQUEST, trailers);
+        return;
+    }
+    if (s->state == STREAM_RELAY)
+        routed_data(s, body, !trailers);
+    if (s->state == STREAM_RELAY && trailers)
+        routed_trailers(s, trailers);
+}
+
+void stream_recreate(struct stream *s, struct headers *response, struct buffer *body)
 {
     const struct hcm_config *cfg = s->hc->config;
+    unsigned thread = s->worker->index;
     struct stream_info was = s->info;
+    http_chain_complete(&s->chain);
+    s->chain = (struct http_chain){0};
     s->info.response = response;
     s->info.response_code = response->status;
     s->info.code_details = STR("internal_redirect");
@@ -454,23 +688,19 @@ void stream_recreate(struct stream *s, struct headers *response)
         .downstream_remote = was.downstream_remote,
         .original_path = s->request->path,
     };
-    stats_inc(cfg->stats, s->worker->index, HCM_RQ_TOTAL);
-    stats_inc(cfg->stats, s->worker->index, HCM_RQ_HTTP1_TOTAL);
-    s->route = NULL;
-    s->weighted = NULL;
-    s->state = STREAM_ROUTE;
-    run(s);
+    stats_inc(cfg->stats, thread, HCM_RQ_TOTAL);
+    stats_inc(cfg->stats, thread,
+              was.protocol == PROTOCOL_HTTP2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
+    begin_again(s, body);
 }
 
 /* --- events of the downstream codec --- */
 
-static void request_ended(struct stream *s)
+static void received_all(struct stream *s)
 {
-    s->request_end = true;
+    s->received = true;
     s->info.downstream_last_rx_us = now_us(s);
     timer_disarm(&s->deadline);
-    if (s->state == STREAM_RELAY)
-        router_end(&s->router);
 }
 
 static void on_headers(void *user, struct headers *h, bool end)
@@ -479,11 +709,15 @@ static void on_headers(void *user, struct headers *h, bool end)
     const struct hcm_config *cfg = s->hc->config;
     s->request = h;
     s->info.request = h;
-    s->info.protocol = h->minor == 0 ? PROTOCOL_HTTP10 : PROTOCOL_HTTP11;
+    static const uint8_t protocols[] = {PROTOCOL_HTTP10, PROTOCOL_HTTP11, PROTOCOL_HTTP2};
+    s->info.protocol = (enum http_protocol)protocols[h->minor];
     s->is_head = str_eq(h->method, STR("HEAD"));
-    s->request_end = end;
+    h->upgrade |= str_eq(h->method, STR("CONNECT"));
+    s->tunnel = h->upgrade && !end;
+    if (s->tunnel)
+        stream_pause_request(s);
     if (end)
-        s->info.downstream_last_rx_us = now_us(s);
+        received_all(s);
     else if (cfg->request_ms)
         timer_arm(&s->deadline, cfg->request_ms);
     run(s);
@@ -496,20 +730,29 @@ static void on_data(void *user, struct buffer *data, bool end)
         return;
     s->info.bytes_received += data->len;
     touch(s);
-    if (s->state == STREAM_RELAY)
-        router_data(&s->router, data);
-    if (end && s->state != STREAM_DONE)
-        request_ended(s);
+    if (end)
+        received_all(s);
+    if (s->chain.num)
+        http_chain_data(&s->chain, HTTP_REQUEST, data, end);
+    else if (s->state == STREAM_RELAY)
+        routed_data(s, data, end);
 }
 
 static void on_trailers(void *user, struct headers *h)
 {
     struct stream *s = OBJ_CAST(user, struct stream, STREAM_MAGIC);
+    struct buffer none;
     if (s->state == STREAM_DONE)
         return;
-    if (s->hc->config->trailers)
-        s->request_trailers = h;
-    request_ended(s);
+    received_all(s);
+    if (!takes_trailers(s)) { /* the end of the body is the end */
+        buffer_init(&none);
+        on_data(s, &none, true);
+    } else if (s->chain.num) {
+        http_chain_trailers(&s->chain, HTTP_REQUEST, h);
+    } else if (s->state == STREAM_RELAY) {
+        routed_trailers(s, h);
+    }
 }
 
 static void on_reset(void *user, enum reset_reason why, struct str detail)
@@ -581,6 +824,6 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
     cs->events = &stream_events;
     cs->user = s;
     stats_inc(hc->config->stats, w->index, HCM_RQ_TOTAL);
-    stats_inc(hc->config->stats, w->index, HCM_RQ_HTTP1_TOTAL);
+    stats_inc(hc->config->stats, w->index, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
     stats_gauge_inc(hc->config->stats, w->index, HCM_RQ_ACTIVE);
 }

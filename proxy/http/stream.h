@@ -6,13 +6,15 @@
 
 #include "base/loop.h"
 #include "proxy/http/codec.h"
+#include "proxy/http/http_chain.h"
 #include "proxy/network/hcm.h"
 #include "proxy/router/router.h"
 
 enum stream_state {
     STREAM_HEADERS,  /* the head is checked and completed */
     STREAM_ROUTE,    /* a route is chosen from the pinned table */
-    STREAM_UPSTREAM, /* the router starts its first try */
+    STREAM_FILTERS,  /* the head passes the HTTP filters; may wait */
+    STREAM_UPSTREAM, /* the route answers, or the router starts its first try */
     STREAM_RELAY,    /* bodies flow; waits */
     STREAM_DONE,     /* logged, counted, freed at the end of the iteration */
 };
@@ -32,11 +34,17 @@ struct stream {
     struct route_table *table;
     const struct route *route;
     const struct weighted_cluster *weighted;
+    struct str cluster_name; /* the route's choice; empty: none */
     struct route_match_input match;
+    struct http_chain chain;
     struct router router;
     struct timer idle, deadline, max_duration;
     struct task free_task;
-    bool request_end;      /* all of it was received */
+    bool tunnel;           /* the request asks for an upgrade or is CONNECT */
+    bool tunnel_open;      /* granted */
+    bool received;         /* all of the request was received */
+    bool request_end;      /* all of it has passed the filters */
+    bool response_begun;   /* a response's head has entered the filters */
     bool response_started; /* the head went out */
     bool response_end;
     bool is_head; /* HEAD: the response has no body */
@@ -52,14 +60,20 @@ void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struc
                         struct str body);
 
 /* stream_recreate lets the stream begin again with its request, which was changed to what
- * `response` points at (an internal redirect): the exchange so far is logged as one of its own. The
- * router has let go of its tries. */
-void stream_recreate(struct stream *s, struct headers *response);
+ * `response` points at (an internal redirect): the exchange so far is logged as one of its own, and
+ * the filters see the request again, with `body`. The router has let go of its tries. */
+void stream_recreate(struct stream *s, struct headers *response, struct buffer *body);
 
 /* stream_redirect answers with a Location. */
 void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details);
 
-/* What the router sends down. stream_response_headers takes `h` (valid as long as the stream). */
+/* stream_reply_with the same, and `add` (may be NULL) completes the head before it passes the
+ * filters. */
+void stream_reply_with(struct stream *s, unsigned status, uint64_t flags, struct str details,
+                       struct str body, void (*add)(void *arg, struct headers *h), void *arg);
+
+/* What the router sends down, through the filters. stream_response_headers takes `h` (valid as long
+ * as the stream). */
 void stream_response_informational(struct stream *s, struct headers *h);
 void stream_response_headers(struct stream *s, struct headers *h, bool end);
 void stream_response_data(struct stream *s, struct buffer *b, bool end);
@@ -70,6 +84,11 @@ void stream_response_end(struct stream *s);
 
 /* stream_response_reset: the response cannot be finished; the client sees it cut off. */
 void stream_response_reset(struct stream *s, uint64_t flags, struct str details);
+
+/* stream_pause_request stops reading the request from the client, counted; stream_resume_request
+ * takes one back. Both do nothing once the exchange is over on the wire. */
+void stream_pause_request(struct stream *s);
+void stream_resume_request(struct stream *s);
 
 /* stream_conn_closed ends a stream whose downstream connection is gone (flag DC). */
 void stream_conn_closed(struct stream *s, struct str details);

@@ -13,9 +13,9 @@ static int prepare(int fd, const struct listener *l, const struct addr *a)
 {
     int on = 1;
     if (addr_family(a) == ADDR_PIPE) {
-        if (a->un.sun_path[0])
-            unlink(a->un.sun_path);
-        return bind(fd, &a->sa, a->sa_len) == 0 ? 0 : errno;
+        if (addr_path(a))
+            unlink(addr_path(a));
+        return addr_bind(fd, a) == 0 ? 0 : errno;
     }
     bool v6 = addr_family(a) == ADDR_IPV6;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -27,7 +27,7 @@ static int prepare(int fd, const struct listener *l, const struct addr *a)
     int name = v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT;
     if (l->transparent && setsockopt(fd, level, name, &on, sizeof(on)) != 0)
         return errno;
-    return bind(fd, &a->sa, a->sa_len) == 0 ? 0 : errno;
+    return addr_bind(fd, a) == 0 ? 0 : errno;
 }
 
 static int open_one(const struct listener *l, const struct addr *a, int *err)

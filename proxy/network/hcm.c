@@ -40,24 +40,24 @@ static void on_malformed(void *user, unsigned status, struct str detail)
     struct loop *l = hc->down->worker->loop;
     static const uint8_t by_class[] = {[4] = HCM_RQ_4XX, [5] = HCM_RQ_5XX};
     hcm_count(hc, HCM_RQ_TOTAL);
-    hcm_count(hc, HCM_RQ_HTTP1_TOTAL);
+    hcm_count(hc, hc->http2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
     hcm_count(hc, HCM_RQ_COMPLETED);
     if (status == 408)
         hcm_count(hc, HCM_RQ_HEADER_TIMEOUT);
     else if (status == 431)
         hcm_count(hc, HCM_RQ_TOO_LARGE);
-    else if (status)
+    else if (status || hc->http2)
         hcm_count(hc, HCM_CX_PROTOCOL_ERROR);
     if (status / 100 == 4 || status / 100 == 5)
         hcm_count(hc, by_class[status / 100]);
     uint64_t flags = FLAG(DOWNSTREAM_PROTOCOL_ERROR);
-    if (status == 0) /* it left in the middle of a head */
+    if (status == 0 && !hc->http2) /* it left in the middle of a head */
         flags = FLAG(DOWNSTREAM_CONNECTION_TERMINATION);
     else if (status == 408)
         flags = 0;
     struct stream_info si = {
         .conn = &hc->down->info,
-        .protocol = PROTOCOL_HTTP11,
+        .protocol = hc->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11,
         .start_wall_us = loop_wall_us(l),
         .start_us = loop_now_us(l),
         .end_us = loop_now_us(l),
@@ -90,7 +90,8 @@ static void count_end(struct hcm_conn *hc, bool active)
         hcm_count(hc, local ? HCM_CX_DESTROY_LOCAL_ACTIVE : HCM_CX_DESTROY_REMOTE_ACTIVE);
     }
     stats_gauge_dec(cfg->stats, thread, HCM_CX_ACTIVE);
-    stats_gauge_dec(cfg->stats, thread, HCM_CX_HTTP1_ACTIVE);
+    if (hc->codec)
+        stats_gauge_dec(cfg->stats, thread, hc->http2 ? HCM_CX_HTTP2_ACTIVE : HCM_CX_HTTP1_ACTIVE);
     if (hc->down->info.tls)
         stats_gauge_dec(cfg->stats, thread, HCM_CX_SSL_ACTIVE);
     struct loop *l = hc->down->worker->loop;
@@ -108,9 +109,16 @@ static void on_closed(void *user)
         stream_conn_closed(s, STR("downstream_remote_disconnect"));
     }
     timer_disarm(&hc->age);
-    hc->codec->ops->free(hc->codec);
+    timer_disarm(&hc->sniff);
+    if (hc->codec)
+        hc->codec->ops->free(hc->codec);
     hc->codec = NULL;
     downstream_done(hc->down); /* hc lives in its arena, freed after the streams */
+}
+
+static void on_too_many_resets(void *user)
+{
+    hcm_count(OBJ_CAST(user, struct hcm_conn, HCM_MAGIC), HCM_RQ_TOO_MANY_RESETS);
 }
 
 static const struct http_server_events events = {
@@ -118,6 +126,7 @@ static const struct http_server_events events = {
     .arena_for = arena_for,
     .arena_unused = arena_unused,
     .on_malformed = on_malformed,
+    .on_too_many_resets = on_too_many_resets,
     .on_closed = on_closed,
 };
 
@@ -125,7 +134,96 @@ static void on_age(void *arg)
 {
     struct hcm_conn *hc = OBJ_CAST(arg, struct hcm_conn, HCM_MAGIC);
     hc->down->draining = true; /* the next response says so */
-    hc->codec->ops->drain(hc->codec);
+    if (hc->codec)
+        hc->codec->ops->drain(hc->codec);
+    else
+        conn_close(&hc->down->conn, CONN_CLOSE_NOW, 0);
+}
+
+/* --- which protocol --- */
+
+static void use(struct hcm_conn *hc, bool http2)
+{
+    const struct hcm_config *cfg = hc->config;
+    unsigned thread = hc->down->worker->index;
+    struct conn *c = &hc->down->conn;
+    hc->http2 = http2;
+    timer_disarm(&hc->sniff);
+    stats_inc(cfg->stats, thread, http2 ? HCM_CX_HTTP2_TOTAL : HCM_CX_HTTP1_TOTAL);
+    stats_gauge_inc(cfg->stats, thread, http2 ? HCM_CX_HTTP2_ACTIVE : HCM_CX_HTTP1_ACTIVE);
+    hc->codec = http2 ? h2_server_new(c, &cfg->limits, &events, hc)
+                      : h1_server_new(c, &cfg->limits, &events, hc);
+}
+
+#define PREFACE STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+/* The first bytes tell, at the latest where they cannot be the preface of HTTP/2 any more (RFC 9113
+ * 3.4). */
+static void on_first_bytes(void *owner, struct conn *c)
+{
+    struct hcm_conn *hc = OBJ_CAST(owner, struct hcm_conn, HCM_MAGIC);
+    char got[24];
+    size_t n = buffer_copy_out(&c->in, 0, got, PREFACE.len);
+    bool may_be = memcmp(got, PREFACE.p, n) == 0;
+    if (may_be && n < PREFACE.len && !c->eof) {
+        if (n && hc->config->limits.headers_timeout_ms)
+            timer_arm(&hc->sniff, hc->config->limits.headers_timeout_ms);
+        return;
+    }
+    use(hc, may_be && n == PREFACE.len);
+    conn_read_again(c);
+}
+
+static void on_early_closed(void *owner, struct conn *c, enum conn_close_reason why)
+{
+    on_closed(owner);
+}
+
+static void on_early_event(void *owner, struct conn *c)
+{
+}
+
+static const struct conn_ops sniff_ops = {
+    .on_connected = on_early_event,
+    .on_read = on_first_bytes,
+    .on_below = on_early_event,
+    .on_above = on_early_event,
+    .on_closed = on_early_closed,
+};
+
+static void on_sniff_timer(void *arg)
+{
+    struct hcm_conn *hc = OBJ_CAST(arg, struct hcm_conn, HCM_MAGIC);
+    conn_close(&hc->down->conn, CONN_CLOSE_FLUSH, hc->config->limits.delayed_close_ms);
+}
+
+static void sniff(struct hcm_conn *hc)
+{
+    struct conn *c = &hc->down->conn;
+    if (hc->config->limits.idle_timeout_ms)
+        timer_arm(&hc->sniff, hc->config->limits.idle_timeout_ms);
+    conn_set_owner(c, &sniff_ops, hc);
+    if (c->in.len || c->eof)
+        conn_read_again(c);
+}
+
+static void choose_codec(struct hcm_conn *hc)
+{
+    const struct tls_peer *tls = hc->down->info.tls;
+    switch (hc->config->codec) {
+    case CODEC_HTTP1:
+        use(hc, false);
+        return;
+    case CODEC_HTTP2:
+        use(hc, true);
+        return;
+    case CODEC_AUTO:
+        break;
+    }
+    if (tls && tls->alpn.len) /* whatever else was agreed on is taken for HTTP/1 */
+        use(hc, str_eq(tls->alpn, STR("h2")));
+    else
+        sniff(hc);
 }
 
 static void start(void *config, struct downstream *d)
@@ -139,17 +237,16 @@ static void start(void *config, struct downstream *d)
     d->filter_state = hc;
     list_init(&hc->streams);
     timer_init(&hc->age, d->worker->loop, on_age, hc);
+    timer_init(&hc->sniff, d->worker->loop, on_sniff_timer, hc);
     if (cfg->max_connection_ms)
         timer_arm(&hc->age, cfg->max_connection_ms);
     stats_inc(cfg->stats, thread, HCM_CX_TOTAL);
-    stats_inc(cfg->stats, thread, HCM_CX_HTTP1_TOTAL);
     stats_gauge_inc(cfg->stats, thread, HCM_CX_ACTIVE);
-    stats_gauge_inc(cfg->stats, thread, HCM_CX_HTTP1_ACTIVE);
     if (d->info.tls) {
         stats_inc(cfg->stats, thread, HCM_CX_SSL_TOTAL);
         stats_gauge_inc(cfg->stats, thread, HCM_CX_SSL_ACTIVE);
     }
-    hc->codec = h1_server_new(&d->conn, &cfg->limits, &events, hc);
+    choose_codec(hc);
 }
 
 const struct network_filter_ops hcm_filter = {

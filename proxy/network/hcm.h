@@ -4,8 +4,11 @@
 
 #include "base/cidr.h"
 #include "base/stats.h"
+#include "cluster/http2_options.h"
 #include "proxy/http/codec.h"
+#include "proxy/http/http_filter.h"
 #include "proxy/listener/downstream.h"
+#include "proxy/router/matchers.h"
 #include "proxy/router/route_slots.h"
 
 #define HCM_STATS(X)                                                                               \
@@ -13,6 +16,8 @@
     X(HCM_CX_ACTIVE, "downstream_cx_active", GAUGE)                                                \
     X(HCM_CX_HTTP1_TOTAL, "downstream_cx_http1_total", COUNTER)                                    \
     X(HCM_CX_HTTP1_ACTIVE, "downstream_cx_http1_active", GAUGE)                                    \
+    X(HCM_CX_HTTP2_TOTAL, "downstream_cx_http2_total", COUNTER)                                    \
+    X(HCM_CX_HTTP2_ACTIVE, "downstream_cx_http2_active", GAUGE)                                    \
     X(HCM_CX_SSL_TOTAL, "downstream_cx_ssl_total", COUNTER)                                        \
     X(HCM_CX_SSL_ACTIVE, "downstream_cx_ssl_active", GAUGE)                                        \
     X(HCM_CX_DESTROY, "downstream_cx_destroy", COUNTER)                                            \
@@ -21,6 +26,8 @@
     X(HCM_CX_DESTROY_ACTIVE, "downstream_cx_destroy_active_rq", COUNTER)                           \
     X(HCM_CX_DESTROY_LOCAL_ACTIVE, "downstream_cx_destroy_local_active_rq", COUNTER)               \
     X(HCM_CX_DESTROY_REMOTE_ACTIVE, "downstream_cx_destroy_remote_active_rq", COUNTER)             \
+    X(HCM_CX_UPGRADES_TOTAL, "downstream_cx_upgrades_total", COUNTER)                              \
+    X(HCM_CX_UPGRADES_ACTIVE, "downstream_cx_upgrades_active", GAUGE)                              \
     X(HCM_CX_DRAIN_CLOSE, "downstream_cx_drain_close", COUNTER)                                    \
     X(HCM_CX_PROTOCOL_ERROR, "downstream_cx_protocol_error", COUNTER)                              \
     X(HCM_CX_LENGTH, "downstream_cx_length_ms", HISTOGRAM)                                         \
@@ -28,6 +35,8 @@
     X(HCM_CX_TX, "downstream_cx_tx_bytes_total", COUNTER)                                          \
     X(HCM_RQ_TOTAL, "downstream_rq_total", COUNTER)                                                \
     X(HCM_RQ_HTTP1_TOTAL, "downstream_rq_http1_total", COUNTER)                                    \
+    X(HCM_RQ_HTTP2_TOTAL, "downstream_rq_http2_total", COUNTER)                                    \
+    X(HCM_RQ_TOO_MANY_RESETS, "downstream_rq_too_many_premature_resets", COUNTER)                  \
     X(HCM_RQ_ACTIVE, "downstream_rq_active", GAUGE)                                                \
     X(HCM_RQ_COMPLETED, "downstream_rq_completed", COUNTER)                                        \
     X(HCM_RQ_1XX, "downstream_rq_1xx", COUNTER)                                                    \
@@ -69,14 +78,29 @@ enum forward_cert { /* forward_client_cert_details */
 
 enum escaped_slashes { SLASHES_KEEP, SLASHES_REJECT, SLASHES_REDIRECT, SLASHES_UNESCAPE };
 enum underscores { UNDERSCORES_ALLOW, UNDERSCORES_REJECT, UNDERSCORES_DROP };
+enum codec_type { CODEC_AUTO, CODEC_HTTP1, CODEC_HTTP2 };
 enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
+
+/* One entry of upgrade_configs. */
+struct hcm_upgrade {
+    struct str type; /* "websocket", "CONNECT"; compared without regard to case */
+    bool enabled;    /* unless the route says otherwise */
+    bool own_filters;
+    struct http_filter_list filters; /* instead of the connection manager's */
+};
 
 struct hcm_config {
     struct arena *arena;
     struct stats_scope *stats; /* "http.<stat_prefix>." */
     struct str stat_prefix;
     struct route_slot *routes;
+    struct http_filter_list filters; /* in order, without the router */
+    struct hcm_upgrade *upgrades;    /* upgrade_configs */
+    size_t num_upgrades;
     struct http_limits limits;
+    struct regex_list regexes; /* of matchers */
+    enum codec_type codec;
+    struct http2_options h2;
     struct access_log **logs;
     size_t num_logs;
     struct str server_name;
@@ -103,7 +127,6 @@ struct hcm_config {
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;
-    struct str default_host_http10;
     struct str via;
     uint64_t stream_idle_ms, request_ms, max_stream_ms, max_connection_ms, drain_ms;
 };
@@ -115,7 +138,9 @@ struct hcm_conn {
     uint32_t magic;
     const struct hcm_config *config;
     struct downstream *down;
-    struct http_server *codec;
+    struct http_server *codec; /* NULL while the first bytes are awaited to tell which */
+    bool http2;
+    struct timer sniff;
     struct list streams; /* struct stream */
     struct timer age;
     uint64_t num_streams;

@@ -5,13 +5,13 @@
 #include "cluster/clusters.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
-#include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "proxy/http/h2_stats.h"
 #include "proxy/observe/access_log.h"
+#include "proxy/router/router_config.h"
 #include "xds/source.h"
 
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager Hcm;
-typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter HttpFilter;
 #define HCM(x) ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__##x
 
 /* Our safe defaults where the field is unset (docs/differences.md). */
@@ -31,6 +31,24 @@ static const struct stats_def stat_defs[] = {HCM_STATS(STATS_DEF)};
 static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
 /* --- parts --- */
+
+static void compile_http1(struct hcm_config *c,
+                          const Envoy__Config__Core__V3__Http1ProtocolOptions *m, struct errors *e)
+{
+    size_t mark = errors_push(e, "http_protocol_options");
+    struct string_match *v = arena_zalloc(c->arena, (m->n_ignore_http_11_upgrade + 1) * sizeof(*v));
+    http1_options_compile(&c->limits.http1, m, e);
+    for (size_t i = 0; i < m->n_ignore_http_11_upgrade; i++) {
+        size_t inner = errors_push_index(e, "ignore_http_11_upgrade", i);
+        (void)string_match_compile(&v[i], &c->regexes, c->arena, m->ignore_http_11_upgrade[i], e);
+        errors_pop(e, inner);
+    }
+    c->limits.ignore_upgrade = v;
+    c->limits.num_ignore_upgrade = m->n_ignore_http_11_upgrade;
+    if (m->send_fully_qualified_url)
+        errors_warn(e, "send_fully_qualified_url", "has an effect on upstreams only");
+    errors_pop(e, mark);
+}
 
 static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
 {
@@ -64,9 +82,24 @@ static void compile_limits(struct hcm_config *c, const Hcm *m, struct errors *e)
     }
     if (h1) {
         l->accept_http_10 = h1->accept_http_10;
-        c->trailers = h1->enable_trailers;
-        c->default_host_http10 = arena_str(c->arena, str_of(h1->default_host_for_http_10));
+        compile_http1(c, h1, e);
+        c->trailers = l->http1.trailers;
+        l->default_host = arena_str(c->arena, str_of(h1->default_host_for_http_10));
     }
+}
+
+static void compile_http2(struct hcm_config *c, const Hcm *m, struct errors *e)
+{
+    struct http_limits *l = &c->limits;
+    size_t mark = errors_push(e, "http2_protocol_options");
+    http2_options_compile(m->http2_protocol_options, &c->h2, c->arena, e);
+    errors_pop(e, mark);
+    c->codec = (enum codec_type)m->codec_type;
+    if (c->codec > CODEC_HTTP2)
+        errors_add(e, "codec_type", "only AUTO, HTTP1 and HTTP2 are supported");
+    l->h2 = &c->h2;
+    l->drain_ms = c->drain_ms;
+    l->flush_ms = c->stream_idle_ms;
 }
 
 static void compile_client_cert(struct hcm_config *c, const Hcm *m)
@@ -156,74 +189,31 @@ static void compile_logs(struct hcm_config *c, const struct compile_env *env, co
     }
 }
 
-static void compile_router(struct hcm_config *c, const struct compile_env *env,
-                           const Envoy__Extensions__Filters__Http__Router__V3__Router *r,
-                           struct errors *e)
-{
-    struct arena *a = c->arena;
-    c->suppress_envoy_headers = r->suppress_envoy_headers;
-    c->dynamic_stats = wkt_bool(r->dynamic_stats, true);
-    c->respect_expected_timeout = r->respect_expected_rq_timeout;
-    c->suppress_grpc_codes = r->suppress_grpc_request_failure_code_stats;
-    struct str *strict = arena_zalloc(a, (r->n_strict_check_headers + 1) * sizeof(*strict));
-    for (size_t i = 0; i < r->n_strict_check_headers; i++)
-        strict[i] = arena_str(a, str_of(r->strict_check_headers[i]));
-    c->strict_headers = strict;
-    c->num_strict = r->n_strict_check_headers;
-    c->upstream_logs = arena_zalloc(a, (r->n_upstream_log + 1) * sizeof(*c->upstream_logs));
-    for (size_t i = 0; i < r->n_upstream_log; i++) {
-        size_t mark = errors_push_index(e, "typed_config.upstream_log", i);
-        struct access_log *l = access_log_compile(a, r->upstream_log[i], env->files, env->pb, e);
-        if (l)
-            c->upstream_logs[c->num_upstream_logs++] = l;
-        errors_pop(e, mark);
-    }
-}
-
-static void compile_filter(struct hcm_config *c, const struct compile_env *env, const HttpFilter *f,
-                           bool last, bool *router, struct errors *e)
-{
-    struct pb_any any;
-    size_t mark = errors_push(e, "typed_config");
-    enum pb_any_status st = pb_any_unpack(f->typed_config, c->arena, e, env->pb, &any);
-    errors_pop(e, mark);
-    if (st == PB_ANY_INVALID)
-        return;
-    bool is_router = st == PB_ANY_OK &&
-                     any.type == &envoy__extensions__filters__http__router__v3__router__descriptor;
-    is_router |= st == PB_ANY_EMPTY && strcmp(f->name, "envoy.filters.http.router") == 0;
-    if (!is_router) {
-        if (f->is_optional)
-            errors_warn(e, NULL, "optional HTTP filter '%s' is not supported and left out",
-                        f->name);
-        else
-            errors_add(e, NULL, "HTTP filter '%s' (%.*s) is not supported", f->name,
-                       STR_ARG(any.type_name));
-        return;
-    }
-    if (!last)
-        errors_add(e, NULL, "terminal filter '%s' must be the last", f->name);
-    *router = true;
-    c->dynamic_stats = true;
-    if (st == PB_ANY_OK)
-        compile_router(c, env, (const void *)any.message, e);
-}
-
 static void compile_filters(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
                             struct errors *e)
 {
-    bool router = false;
-    for (size_t i = 0; i < m->n_http_filters; i++) {
-        const HttpFilter *f = m->http_filters[i];
-        size_t mark = errors_push_index(e, "http_filters", i);
-        if (f->disabled)
-            errors_add(e, "disabled", "disabled filters are not supported");
-        else
-            compile_filter(c, env, f, i + 1 == m->n_http_filters, &router, e);
-        errors_pop(e, mark);
-    }
-    if (!router && errors_ok(e))
+    const struct http_filter_env fenv = {
+        .compile = env,
+        .arena = c->arena,
+        .stat_prefix = arena_printf(c->arena, "http.%.*s", STR_ARG(c->stat_prefix)),
+    };
+    http_filter_list_compile(&fenv, (void *const *)m->http_filters, m->n_http_filters,
+                             "http_filters", &c->filters, e);
+    if (!c->filters.terminated && errors_ok(e))
         errors_add(e, "http_filters", "the last filter must be envoy.filters.http.router");
+    c->dynamic_stats = true;
+    if (c->filters.terminal) {
+        const struct router_config *r = c->filters.terminal;
+        c->suppress_envoy_headers = r->suppress_envoy_headers;
+        c->dynamic_stats = r->dynamic_stats;
+        c->respect_expected_timeout = r->respect_expected_timeout;
+        c->suppress_grpc_codes = r->suppress_grpc_codes;
+        c->strict_headers = r->strict_headers;
+        c->num_strict = r->num_strict;
+        c->upstream_logs = r->upstream_logs;
+        c->num_upstream_logs = r->num_upstream_logs;
+    }
+    hcm_upgrades_compile(c, &fenv, m, e);
 }
 
 static void compile_rds(struct hcm_config *c, const struct compile_env *env, const Hcm *m,
@@ -258,8 +248,10 @@ static void compile_routes(struct hcm_config *c, const struct compile_env *env, 
         return;
     case HCM(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG): {
         size_t mark = errors_push(e, "route_config");
-        const struct route_compile_options opts = {
-            .cluster_known = cluster_known, .arg = env->clusters, .validate_clusters = true};
+        const struct route_compile_options opts = {.cluster_known = cluster_known,
+                                                   .arg = env->clusters,
+                                                   .validate_clusters = true,
+                                                   .env = env};
         struct route_table *t = route_table_compile(m->route_config, &opts, e);
         errors_pop(e, mark);
         if (t && !env->validate)
@@ -285,8 +277,13 @@ void hcm_config_free(void *config)
         access_log_release(c->logs[i]);
     for (size_t i = 0; i < c->num_upstream_logs; i++)
         access_log_release(c->upstream_logs[i]);
+    http_filter_list_free(&c->filters);
+    for (size_t i = 0; i < c->num_upgrades; i++)
+        http_filter_list_free(&c->upgrades[i].filters);
     route_slot_unref(c->routes);
     stats_scope_free(&c->stats);
+    regex_list_free(&c->regexes);
+    stats_scope_free(&c->limits.h2_stats);
     struct arena *a = c->arena;
     arena_free(&a);
 }
@@ -305,10 +302,8 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     struct hcm_config *c = ARENA_NEW(a, struct hcm_config);
     c->arena = a;
     c->stat_prefix = arena_str(a, str_of(m->stat_prefix));
-    if (m->codec_type != HCM(HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO) &&
-        m->codec_type != HCM(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1))
-        errors_add(e, "codec_type", "only AUTO and HTTP1 are supported");
     compile_limits(c, m, e);
+    compile_http2(c, m, e);
     compile_client_cert(c, m);
     compile_path(c, m);
     compile_identity(c, m, e);
@@ -322,7 +317,9 @@ void *hcm_config_compile(const struct compile_env *env, const void *msg, struct 
     }
     struct stats_part parts[] = {{STR("http"), NULL},
                                  {c->stat_prefix, "envoy_http_conn_manager_prefix"}};
-    if (!env->validate)
+    if (!env->validate) {
         c->stats = stats_scope_new(&stat_table, parts, ARRAY_LEN(parts));
+        c->limits.h2_stats = h2_stats_scope();
+    }
     return c;
 }

@@ -6,6 +6,7 @@
 #include "base/addr.h"
 #include "base/str.h"
 #include "proxy/http/headers.h"
+#include "proxy/observe/metadata.h"
 #include "tls/transport.h"
 
 /* Envoy's response flags, those that are set before others first, as it prints them in the order of
@@ -102,6 +103,8 @@ struct stream_info {
     struct addr downstream_remote;                                /* after XFF */
     const struct headers *request, *response, *response_trailers; /* may be NULL */
     struct str original_path;
+    struct metadata metadata; /* what filters left for others */
+    struct filter_state filter_state;
 };
 
 /* stream_info_set_upstream_tls copies what the log says of the upstream's TLS session into arena a

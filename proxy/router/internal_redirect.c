@@ -199,8 +199,9 @@ bool internal_redirect(struct router *r, struct headers *response)
     }
     history->count++;
     router_cleanup(r);
-    *r = (struct router){.history = history, .body = body, .fault = fault};
+    *r = (struct router){.history = history, .fault = fault};
     *s->request = next;
-    stream_recreate(s, response);
+    stream_recreate(s, response, &body);
+    buffer_cleanup(&body);
     return true;
 }

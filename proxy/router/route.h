@@ -12,6 +12,8 @@
 #include "proxy/router/policies.h"
 
 struct headers_mutation; /* compiled header add/remove of one level */
+struct http_filter_env;
+struct http_filter_overrides;
 
 enum route_action { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT, ROUTE_NON_FORWARDING };
 
@@ -20,6 +22,7 @@ struct weighted_cluster {
     uint32_t weight;
     struct headers_mutation *request, *response;
     struct str host_rewrite; /* empty: none */
+    struct http_filter_overrides *filters;
 };
 
 struct route {
@@ -53,6 +56,7 @@ struct route {
     bool timeout_retry_header; /* include_is_timeout_retry_header */
     struct str decorator;
     struct headers_mutation *request, *response;
+    struct http_filter_overrides *filters;
     bool attempt_count;          /* of the virtual host: include_request_attempt_count */
     bool attempt_count_response; /* include_attempt_count_in_response */
     /* REDIRECT and DIRECT */
@@ -71,6 +75,7 @@ struct route_table {
     bool ignore_port;
     struct headers_mutation *request, *response;
     struct mirrors mirrors;
+    struct http_filter_overrides *filters;
     const char **internal_only; /* internal_only_headers */
     size_t num_internal_only;
     bool most_specific_wins;
@@ -79,7 +84,8 @@ struct route_table {
 struct route_compile_options { /* what a RouteConfiguration may refer to; may be NULL */
     bool (*cluster_known)(void *arg, struct str name); /* validate_clusters */
     void *arg;
-    bool validate_clusters; /* where the table does not say: true for one that is inline */
+    bool validate_clusters;        /* where the table does not say: true for one that is inline */
+    const struct compile_env *env; /* for per-route configurations of filters; never NULL then */
 };
 
 /* route_table_compile compiles an unpacked envoy.config.route.v3.RouteConfiguration; NULL after
@@ -91,6 +97,12 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
  * immutable arena is allowed on any thread. */
 struct route_table *route_table_ref(struct route_table *t);
 void route_table_unref(struct route_table *t);
+
+/* route_filter_overrides gives the typed_per_filter_config of the levels that have one, the least
+ * specific first: table, virtual host, route, weighted cluster (NULL is fine). Returns how many. */
+size_t route_filter_overrides(const struct route_table *t, const struct route *r,
+                              const struct weighted_cluster *w,
+                              const struct http_filter_overrides *out[4]);
 
 struct route_match_input {
     const struct headers *headers; /* with authority and path (query included) */

@@ -1,5 +1,6 @@
 #include "api-protos/wkt.h"
 #include "envoy/config/route/v3/route.pb-c.h"
+#include "proxy/network/network_filter.h"
 #include "proxy/router/route_private.h"
 #include <stdlib.h>
 
@@ -109,6 +110,8 @@ static void compile_vhost(struct route_table *t, struct vhost *v, const VirtualH
         m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
         "response_headers_to_remove", e);
     vhost_policies_compile(&policies, &t->index->regexes, a, m, t->mirrors, e);
+    v->filters = route_overrides_compile(v->env, (void *const *)m->typed_per_filter_config,
+                                         m->n_typed_per_filter_config, e);
     v->num_routes = m->n_routes;
     v->routes = arena_zalloc(a, (m->n_routes + 1) * sizeof(*v->routes));
     for (size_t i = 0; i < m->n_routes; i++) {
@@ -151,8 +154,22 @@ static void check_clusters(const struct vhost *v, const struct route_compile_opt
     }
 }
 
+static void free_filters(struct vhost *v)
+{
+    http_filter_overrides_free(v->filters);
+    for (size_t i = 0; i < v->num_routes; i++) {
+        const struct route *r = &v->routes[i].route;
+        http_filter_overrides_free(r->filters);
+        for (size_t k = 0; k < r->num_weighted; k++)
+            http_filter_overrides_free(r->weighted[k].filters);
+    }
+}
+
 static void table_free(struct route_table *t)
 {
+    http_filter_overrides_free(t->filters);
+    for (size_t i = 0; i < t->index->num_vhosts; i++)
+        free_filters(t->index->vhosts[i]);
     regex_list_free(&t->index->regexes);
     map_cleanup(&t->index->exact, NULL);
     map_cleanup(&t->index->suffixes, NULL);
@@ -187,14 +204,23 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
         "response_headers_to_remove", e);
     t->mirrors = mirrors_compile(a, (void *const *)m->request_mirror_policies,
                                  m->n_request_mirror_policies, e);
+    static const struct compile_env no_env;
+    const struct http_filter_env env = {.compile = opts && opts->env ? opts->env : &no_env,
+                                        .arena = a};
+    t->filters = route_overrides_compile(&env, (void *const *)m->typed_per_filter_config,
+                                         m->n_typed_per_filter_config, e);
+    t->index->vhosts = arena_zalloc(a, (m->n_virtual_hosts + 1) * sizeof(*t->index->vhosts));
     size_t max_body = wkt_u32(m->max_direct_response_body_size_bytes, DEFAULT_MAX_DIRECT_BODY);
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {
         const VirtualHost *vm = m->virtual_hosts[i];
         struct vhost *v = ARENA_NEW(a, struct vhost);
+        t->index->vhosts[t->index->num_vhosts++] = v;
+        v->env = &env;
         size_t mark = errors_push_index(e, "virtual_hosts", i);
         compile_vhost(t, v, vm, max_body, e);
         if (opts && opts->cluster_known && wkt_bool(m->validate_clusters, opts->validate_clusters))
             check_clusters(v, opts, e);
+        v->env = NULL;
         errors_pop(e, mark);
     }
     t->index->suffix_lens = key_lengths(a, &t->index->suffixes, &t->index->num_suffix_lens);
@@ -217,4 +243,20 @@ void route_table_unref(struct route_table *t)
 {
     if (t && refcount_dec(&t->ref))
         table_free(t);
+}
+
+size_t route_filter_overrides(const struct route_table *t, const struct route *r,
+                              const struct weighted_cluster *w,
+                              const struct http_filter_overrides *out[4])
+{
+    size_t n = 0;
+    if (t && t->filters)
+        out[n++] = t->filters;
+    if (r->vhost && r->vhost->filters)
+        out[n++] = r->vhost->filters;
+    if (r->filters)
+        out[n++] = r->filters;
+    if (w && w->filters)
+        out[n++] = w->filters;
+    return n;
 }

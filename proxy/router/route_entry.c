@@ -79,6 +79,16 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
     return m;
 }
 
+struct http_filter_overrides *route_overrides_compile(const struct http_filter_env *env,
+                                                      void *const *entries, size_t num,
+                                                      struct errors *e)
+{
+    size_t mark = errors_push(e, "typed_per_filter_config");
+    struct http_filter_overrides *o = http_filter_overrides_compile(env, entries, num, e);
+    errors_pop(e, mark);
+    return o;
+}
+
 /* --- match --- */
 
 static void compile_path(struct route_entry *r, struct regex_list *l, struct arena *a,
@@ -197,6 +207,9 @@ static void compile_weighted(struct route *r, struct arena *a,
             c->response_headers_to_remove, c->n_response_headers_to_remove,
             "response_headers_to_add", "response_headers_to_remove", e);
         v[i].host_rewrite = arena_str(a, str_of(c->host_rewrite_literal));
+        v[i].filters = route_overrides_compile(r->vhost->env,
+                                               (void *const *)c->typed_per_filter_config,
+                                               c->n_typed_per_filter_config, e);
         r->total_weight += v[i].weight;
         errors_pop(e, mark);
     }
@@ -345,6 +358,8 @@ void route_entry_compile(struct route_entry *en, struct regex_list *l, struct ar
         a, (void *const *)m->response_headers_to_add, m->n_response_headers_to_add,
         m->response_headers_to_remove, m->n_response_headers_to_remove, "response_headers_to_add",
         "response_headers_to_remove", e);
+    r->filters = route_overrides_compile(vhost->env, (void *const *)m->typed_per_filter_config,
+                                         m->n_typed_per_filter_config, e);
     switch (m->action_case) {
     case ROUTE(ROUTE__ACTION_ROUTE):
         r->action = ROUTE_FORWARD;

@@ -105,7 +105,7 @@ static bool query_fits(const struct query_match *q, struct str path)
 static bool fits(const struct route_entry *r, const struct route_match_input *in, struct str path,
                  struct arena *a)
 {
-    if (!path_fits(r, path))
+    if (!in->headers->path.p || !path_fits(r, path)) /* CONNECT has none */
         return false;
     if (r->fraction_ppm < 1000000 && in->random % 1000000 >= r->fraction_ppm)
         return false;

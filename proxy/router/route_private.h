@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/map.h"
+#include "proxy/http/http_filter.h"
 #include "proxy/router/matchers.h"
 #include "proxy/router/route.h"
 
@@ -70,11 +71,15 @@ struct vhost {
     size_t num_routes;
     bool require_tls; /* all; EXTERNAL_ONLY is refused */
     struct headers_mutation *request, *response;
-    struct route tls_redirect; /* what require_tls answers with */
+    struct http_filter_overrides *filters;
+    const struct http_filter_env *env; /* while it is compiled */
+    struct route tls_redirect;         /* what require_tls answers with */
     struct redirect to_https;
 };
 
 struct vhost_index {
+    struct vhost **vhosts; /* all, as configured */
+    size_t num_vhosts;
     struct map exact;                  /* domain -> struct vhost */
     struct map suffixes;               /* "*.a.com" as ".a.com" */
     struct map prefixes;               /* "a.*" as "a." */
@@ -95,3 +100,8 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
 void route_entry_compile(struct route_entry *r, struct regex_list *l, struct arena *a,
                          const void *route_msg, struct vhost *vhost, size_t max_body,
                          struct errors *e);
+
+/* route_overrides_compile compiles a typed_per_filter_config map. */
+struct http_filter_overrides *route_overrides_compile(const struct http_filter_env *env,
+                                                      void *const *entries, size_t num,
+                                                      struct errors *e);

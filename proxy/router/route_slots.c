@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "envoy/config/route/v3/route.pb-c.h"
+#include "proxy/network/network_filter.h"
 #include "proxy/server.h"
 #include "xds/discovery.h"
 #include "xds/xds.h"
@@ -22,7 +23,7 @@ struct route_slot {
 struct route_slots {
     struct server *server;
     struct xds *xds;
-    const struct pb_opts *pb;
+    struct compile_env env; /* what per-route configurations of filters may refer to */
     void (*on_change)(void *arg);
     void *arg;
     struct list slots;
@@ -42,9 +43,10 @@ static void *compile(void *owner, struct str name, struct str bytes, struct erro
     arena_init(&a, 16384);
     struct route_table *t = NULL;
     const void *msg = PB_UNPACK(Envoy__Config__Route__V3__RouteConfiguration,
-                                envoy__config__route__v3__route_configuration, bytes, &a, e, r->pb);
+                                envoy__config__route__v3__route_configuration, bytes, &a, e,
+                                r->env.pb);
     if (msg)
-        t = route_table_compile(msg, NULL, e);
+        t = route_table_compile(msg, &(struct route_compile_options){.env = &r->env}, e);
     arena_cleanup(&a);
     return t;
 }
@@ -214,7 +216,7 @@ struct route_slots *route_slots_new(struct server *server, struct xds *x, const 
     struct route_slots *r = NEW(struct route_slots);
     r->server = server;
     r->xds = x;
-    r->pb = pb;
+    r->env.pb = pb;
     r->on_change = on_change;
     r->arg = arg;
     list_init(&r->slots);

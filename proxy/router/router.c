@@ -37,7 +37,7 @@ static void pause_request(struct router *r)
     if (r->body_paused || !r->stream->down)
         return;
     r->body_paused = true;
-    r->stream->down->ops->pause(r->stream->down);
+    stream_pause_request(r->stream);
     router_count(r, CLUSTER_UPSTREAM_FLOW_CONTROL_BACKED_UP_TOTAL);
 }
 
@@ -46,8 +46,7 @@ static void resume_request(struct router *r)
     if (!r->body_paused)
         return;
     r->body_paused = false;
-    if (r->stream->down)
-        r->stream->down->ops->resume(r->stream->down);
+    stream_resume_request(r->stream);
     router_count(r, CLUSTER_UPSTREAM_FLOW_CONTROL_DRAINED_TOTAL);
 }
 
@@ -57,7 +56,7 @@ void router_on_writable(struct router *r, struct upstream_request *u)
     struct stream *s = r->stream;
     if (!upstream_request_ready(u) || u->sent_end)
         return;
-    bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
+    bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
     bool last = s->request_end && !trailers;
     if (u->body.len || last)
         upstream_request_body(u, &u->body, last);
@@ -199,7 +198,7 @@ static void prepare(struct router *r, struct cluster *c)
 
 void router_start(struct router *r, struct stream *s)
 {
-    struct str name = route_cluster_name(s->route, &s->match, &s->weighted);
+    struct str name = s->cluster_name;
     struct cluster *c = name.len ? worker_clusters_find(s->worker->clusters, name) : NULL;
     r->stream = s;
     if (!c) {
@@ -211,12 +210,6 @@ void router_start(struct router *r, struct stream *s)
     s->info.upstream_cluster = arena_str(s->arena, name);
     if (s->hc->config->num_strict && malformed(r))
         return;
-    if (c->config->http2) {
-        stream_local_reply(s, 503, FLAG(UPSTREAM_PROTOCOL_ERROR),
-                           STR("upstream_http2_not_supported"),
-                           STR("HTTP/2 upstreams are not supported yet"));
-        return;
-    }
     if (dropped(r))
         return;
     timeouts_init(r);
@@ -226,13 +219,11 @@ void router_start(struct router *r, struct stream *s)
     shadow_choose(r);
     r->can_retry = r->retry.on != 0;
     r->keep = r->can_retry || r->mirrors || s->route->redirects;
-    if (r->keep && r->body.len)
-        router_copy(&r->replay, &r->body);
     router_start_try(r);
-    if (r->cluster && s->request_end) {
+    if (r->cluster && (s->request_end || s->tunnel))
         timeouts_start(r);
+    if (r->cluster && s->request_end)
         shadow_send(r);
-    }
 }
 
 void router_cleanup(struct router *r)

@@ -66,6 +66,8 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
         router_settle_retry(r);
     router_count_code(r, h->status, is_canary(h));
     answer_with(r, u);
+    if (s->tunnel && h->upgrade)
+        timer_disarm(&r->timeout); /* a tunnel takes as long as it takes */
     tell_time(r, h);
     if (s->route->attempt_count_response)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(s->arena, "%u", r->tries));
@@ -89,7 +91,7 @@ void router_on_data(struct router *r, struct upstream_request *u, struct buffer 
 void router_on_trailers(struct router *r, struct upstream_request *u, struct headers *h)
 {
     response_ended(r);
-    if (!r->cluster->config->http1_trailers) {
+    if (!upstream_request_takes_trailers(u)) {
         stream_response_end(r->stream);
         return;
     }

@@ -150,6 +150,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
         return;
     }
     w->cs = upstream_open(pc, w->cluster, w->arena, &events, w);
+    if (pc->proto != &h2_client_protocol && !w->cluster->config->http1.trailers)
+        w->trailers = NULL;
     bool head_only = !w->body.len && !w->trailers;
     w->cs->ops->headers(w->cs, &w->request, head_only);
     if (w->cs && w->body.len)
@@ -202,7 +204,7 @@ static void send_copy(struct router *r, const struct mirror *m)
         name = f ? f->value : STR_NULL;
     }
     struct cluster *c = name.len ? worker_clusters_find(s->worker->clusters, name) : NULL;
-    if (!c || c->config->http2)
+    if (!c)
         return;
     struct arena *a = worker_arena_get(s->worker);
     struct shadow *w = ARENA_NEW(a, struct shadow);
@@ -222,7 +224,7 @@ static void send_copy(struct router *r, const struct mirror *m)
     append_xff(w);
     if (!m->plain_host)
         rename_host(w);
-    if (s->request_trailers && c->config->http1_trailers) {
+    if (s->request_trailers) {
         w->trailers = ARENA_NEW(a, struct headers);
         headers_copy(w->trailers, s->request_trailers, a);
     }
@@ -237,7 +239,8 @@ static void send_copy(struct router *r, const struct mirror *m)
         finish(w);
         return;
     }
-    pool_acquire(c, w->host, upstream_protocol(c), NULL, PRIORITY_DEFAULT, &w->slot, on_slot, w);
+    pool_acquire(c, w->host, upstream_protocol(c, s->info.protocol), NULL, PRIORITY_DEFAULT,
+                 &w->slot, on_slot, w);
 }
 
 void shadow_choose(struct router *r)

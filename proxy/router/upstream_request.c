@@ -16,11 +16,21 @@ static struct http_client_limits response_limits(const struct cluster_config *co
 {
     return (struct http_client_limits){
         config->max_headers_kb ? config->max_headers_kb * 1024 : RESPONSE_HEADERS_BYTES,
-        config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS};
+        config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS, &config->http1};
 }
 
-const struct pool_protocol *upstream_protocol(const struct cluster *c)
+const struct pool_protocol *upstream_protocol(const struct cluster *c, enum http_protocol down)
 {
+    switch (c->config->http) {
+    case UPSTREAM_HTTP1:
+        break;
+    case UPSTREAM_HTTP2:
+        return &h2_client_protocol;
+    case UPSTREAM_DOWNSTREAM:
+        return down == PROTOCOL_HTTP2 ? &h2_client_protocol : &h1_client_protocol;
+    case UPSTREAM_AUTO:
+        return &http_auto_protocol;
+    }
     return &h1_client_protocol;
 }
 
@@ -28,7 +38,7 @@ struct codec_stream *upstream_open(struct pool_conn *pc, const struct cluster *c
                                    const struct codec_events *events, void *user)
 {
     struct http_client_limits limits = response_limits(c->config);
-    return h1_client_stream(pc, a, &limits, events, user);
+    return http_client_stream(pc, a, &limits, events, user);
 }
 
 static uint64_t now_us(const struct upstream_request *u)
@@ -45,7 +55,8 @@ static void count(struct upstream_request *u, uint32_t stat)
 static void let_go(struct upstream_request *u)
 {
     struct stream_info *si = &u->router->stream->info;
-    if (u->pc) {
+    if (u->pc && !(u->cs && http_client_wire(u->pc, u->cs, &si->upstream_wire_bytes_received,
+                                             &si->upstream_wire_bytes_sent))) {
         si->upstream_wire_bytes_received = u->pc->conn.bytes_read - u->bytes_read;
         si->upstream_wire_bytes_sent = u->pc->conn.bytes_written - u->bytes_written;
     }
@@ -86,9 +97,11 @@ static bool harmless(const struct stream *s)
 /* Whether the connection that failed had served others before and was closed without a word. */
 static bool lost_race(const struct upstream_request *u)
 {
-    if (!u->pc || u->pc->requests < 2 || u->got_headers || u->pc->conn.bytes_read != u->bytes_read)
+    if (!u->pc || u->pc->requests < 2 || u->got_headers)
         return false;
-    return !upstream_request_written(u) || harmless(u->router->stream);
+    if (!u->http2 && u->pc->conn.bytes_read != u->bytes_read)
+        return false;
+    return (!u->http2 && !upstream_request_written(u)) || harmless(u->router->stream);
 }
 
 /* --- events of the upstream codec --- */
@@ -210,6 +223,8 @@ static void timed_out(struct upstream_request *u, enum try_failure f, uint32_t s
     if (!u->got_headers && f != TRY_MAX_DURATION)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_TIMEOUT, 0);
     let_go(u);
+    if (cs && u->http2)
+        count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     router_on_failed(u->router, u, f, STR_NULL);
@@ -256,7 +271,8 @@ void upstream_request_describe(struct upstream_request *u)
         return;
     si->upstream_local = u->pc->conn.local;
     si->upstream_remote = u->host->addr;
-    si->upstream_protocol = PROTOCOL_HTTP11;
+    u->http2 = u->pc->proto == &h2_client_protocol;
+    si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
     si->upstream_first_tx_us = u->started_us;
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
 }
@@ -265,7 +281,7 @@ void upstream_request_describe(struct upstream_request *u)
 static void hold_body(struct upstream_request *u)
 {
     struct router *r = u->router;
-    if (u->pc->requests < 2 || r->keep || !u->body.len || r->raced)
+    if (u->http2 || u->pc->requests < 2 || r->keep || !u->body.len || r->raced)
         return;
     r->hold = true;
     buffer_cleanup(&r->replay);
@@ -305,7 +321,7 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     u->cs = upstream_open(pc, r->cluster, s->arena, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
-    bool trailers = s->request_trailers && r->cluster->config->http1_trailers;
+    bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
     bool end = s->request_end && u->body.len == 0 && !trailers;
     u->sent_end = end;
     if (end)
@@ -335,12 +351,17 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
         timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
     const struct pool_options options = {.fresh = fresh};
-    pool_acquire(r->cluster, h, upstream_protocol(r->cluster), fresh ? &options : NULL,
-                 s->route->priority, &u->slot, on_slot, u);
+    pool_acquire(r->cluster, h, upstream_protocol(r->cluster, s->info.protocol),
+                 fresh ? &options : NULL, s->route->priority, &u->slot, on_slot, u);
     return u;
 }
 
 /* --- what the router asks --- */
+
+bool upstream_request_takes_trailers(const struct upstream_request *u)
+{
+    return u->http2 || u->router->cluster->config->http1.trailers;
+}
 
 bool upstream_request_ready(const struct upstream_request *u)
 {
@@ -419,7 +440,9 @@ void upstream_request_drop(struct upstream_request **up)
     let_go(u);
     if (u->router->stream->hc->config->num_upstream_logs)
         write_logs(u);
-    if (cs) /* upstream_rq_tx_reset counts those of HTTP/2: in HTTP/1 the connection ends */
+    if (cs && u->http2) /* in HTTP/1 the connection ends */
+        count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
+    if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     buffer_cleanup(&u->body);
     host_unref(u->host);

@@ -4,6 +4,7 @@
 
 #include "cluster/pool.h"
 #include "proxy/http/codec.h"
+#include "proxy/observe/stream_info.h"
 
 struct router;
 
@@ -24,6 +25,7 @@ struct upstream_request {
     uint64_t body_sent, body_received;  /* bytes */
     uint32_t attempt;                   /* the how manieth of its request */
     uint32_t pauses;                    /* asked for before there was an exchange */
+    bool http2;                         /* what the connection speaks */
     bool above;                         /* the connection takes no more for now */
     bool sent_end, got_headers, over;
     bool raced;   /* it failed, and sending it once more does no harm (router_tries.c) */
@@ -45,6 +47,10 @@ bool upstream_request_written(const struct upstream_request *u);
 void upstream_request_body(struct upstream_request *u, struct buffer *b, bool end);
 void upstream_request_trailers(struct upstream_request *u, const struct headers *h);
 
+/* upstream_request_takes_trailers says whether trailers pass on its connection: in HTTP/1 only
+ * where the cluster's enable_trailers says so. */
+bool upstream_request_takes_trailers(const struct upstream_request *u);
+
 /* upstream_request_ready says whether body can be given now. */
 bool upstream_request_ready(const struct upstream_request *u);
 
@@ -57,8 +63,8 @@ void upstream_request_resume(struct upstream_request *u);
  * router follows. */
 void upstream_request_drop(struct upstream_request **u);
 
-/* upstream_protocol is what is spoken with the hosts of a cluster; upstream_open opens an exchange
- * on a slot that was given for it. */
-const struct pool_protocol *upstream_protocol(const struct cluster *c);
+/* upstream_protocol is what is spoken with the hosts of a cluster when the client speaks `down`;
+ * upstream_open opens an exchange on a slot that was given for it. */
+const struct pool_protocol *upstream_protocol(const struct cluster *c, enum http_protocol down);
 struct codec_stream *upstream_open(struct pool_conn *pc, const struct cluster *c, struct arena *a,
                                    const struct codec_events *events, void *user);

@@ -271,3 +271,78 @@ def test_slow_reader_holds_the_upstream_back(proxied):
         time.sleep(1)
         assert sum(sent) < total / 2  # kernel and proxy buffers only
         assert len(client.response().body) == total
+
+
+# --- the case of header names ---------------------------------------------------------------------
+PRESERVE = {"name": "preserve_case", "typed_config": {
+    "@type": "type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3"
+             ".PreserveCaseFormatterConfig"}}
+
+
+def h1_upstream(http1):
+    return {"typed_extension_protocol_options": {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "HttpProtocolOptions",
+            "explicit_http_config": {"http_protocol_options": http1}}}}
+
+
+def raw_exchange(start, serve, key_format, **http1):
+    """The bytes of the heads that an upstream and a client see."""
+    seen = []
+
+    def handle(sock):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += sock.recv(4096)
+        seen.append(data)
+        sock.sendall(b"HTTP/1.1 200 Fine With Me\r\nX-fromServer: 1\r\nContent-LENGTH: 2\r\n\r\nok")
+    upstream = serve(handle=handle)
+    options = {"header_key_format": key_format, **http1}
+    proxy = start(static(
+        [http_listener([mesh.route("up")], hcm={"http_protocol_options": options})],
+        [cluster("up", upstream, **h1_upstream(options))]))
+    with Client(proxy.port()) as client:
+        client.send(b"GET /a HTTP/1.1\r\nHOST: me\r\nx-FROM-client: 1\r\n\r\n")
+        got = b""
+        while not got.endswith(b"ok"):
+            got += client.sock.recv(4096)
+    return seen[0], got
+
+
+def test_proper_case(start, serve):
+    request, answer = raw_exchange(start, serve, {"proper_case_words": {}})
+    assert b"\r\nHost: me\r\n" in request and b"\r\nX-From-Client: 1\r\n" in request
+    assert b"\r\nX-Request-Id: " in request
+    assert b"\r\nX-Fromserver: 1\r\n" in answer and b"\r\nContent-Length: 2\r\n" in answer
+
+
+@pytest.mark.parametrize("added,request_id", [("DEFAULT", b"x-request-id"),
+                                              ("PROPER_CASE", b"X-Request-Id")])
+def test_preserve_case(start, serve, added, request_id):
+    formatter = {**PRESERVE, "typed_config": {
+        **PRESERVE["typed_config"], "formatter_type_on_envoy_headers": added,
+        "forward_reason_phrase": True}}
+    request, answer = raw_exchange(start, serve, {"stateful_formatter": formatter})
+    assert b"\r\nHOST: me\r\n" in request and b"\r\nx-FROM-client: 1\r\n" in request
+    assert b"\r\n" + request_id + b": " in request
+    assert answer.startswith(b"HTTP/1.1 200 Fine With Me\r\n")
+    assert b"\r\nX-fromServer: 1\r\n" in answer and b"\r\nContent-LENGTH: 2\r\n" in answer
+
+
+def test_fully_qualified_url(start, serve):
+    upstream = serve()
+    proxy = start(static([http_listener([mesh.route("up")])], [
+        cluster("up", upstream, **h1_upstream({"send_fully_qualified_url": True}))]))
+    assert ask(proxy.port(), "/a?b", host="me:80").status == 200
+    assert upstream.requests[0].target == "http://me:80/a?b"
+
+
+def test_upgrades_that_are_ignored(start, serve):
+    upstream = serve()
+    proxy = start(static([http_listener([mesh.route("up")], hcm={"http_protocol_options": {
+        "ignore_http_11_upgrade": [{"prefix": "TLS"}]}})], [cluster("up", upstream)]))
+    for protocol, status in (("TLS/1.2", 200), ("other", 403)):
+        with Client(proxy.port()) as client:
+            answer = client.ask(headers=[("Connection", "Upgrade"), ("Upgrade", protocol)])
+            assert answer.status == status
+    assert upstream.requests[0].get("upgrade") is None

@@ -16,7 +16,10 @@ static void check_address(const struct addr *a)
     else
         CHECK(addr_parse_pipe(s, &again));
     CHECK(addr_eq(a, &again) && addr_hash(a) == addr_hash(&again));
-    CHECK(addr_from_sockaddr(&again, &a->sa, a->sa_len) && addr_eq(a, &again));
+    struct sockaddr_storage ss;
+    socklen_t len = addr_sockaddr(a, &ss);
+    CHECK(addr_from_sockaddr(&again, (struct sockaddr *)&ss, len) && addr_eq(a, &again));
+    CHECK(str_eq(addr_key(a), addr_key(&again)));
     addr_unmap(&again);
     CHECK(!addr_is_v4_mapped(&again));
     CHECK(addr_is_any(a) == addr_is_any(&again));

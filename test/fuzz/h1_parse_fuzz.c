@@ -86,7 +86,7 @@ static void write_again(const struct headers *h, const struct h1_message *m,
     buffer_init(&b);
     arena_init(&a, 0);
     headers_init(&again, &a);
-    struct h1_out out = h1_write_request(&b, h, m->body == H1_BODY_NONE);
+    struct h1_out out = h1_write_request(&b, h, NULL, m->body == H1_BODY_NONE);
     CHECK(h1_scan_head(&scan, &b, &wide, false, &err) == H1_DONE);
     uint32_t lines = scan.lines;
     char *head = h1_scan_take(&scan, &b, &a);

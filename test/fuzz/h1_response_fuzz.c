@@ -78,7 +78,7 @@ static void write_request(const struct headers *h, const struct h1_message *m)
     request.path = STR("/");
     request.authority = STR("a");
     bool end = m->body == H1_BODY_NONE;
-    struct h1_out out = h1_write_request(&wire, &request, end);
+    struct h1_out out = h1_write_request(&wire, &request, NULL, end);
     CHECK(h1_scan_head(&scan, &wire, &wide, false, &err) == H1_DONE);
     uint32_t lines = scan.lines;
     headers_init(&again, &a);

@@ -51,6 +51,7 @@ static void head_read(struct reader *r, const struct headers *h)
     if (r->how->on_head)
         r->how->on_head(h, &r->message, r->how);
     switch (r->message.body) {
+    case H1_BODY_TUNNEL:
     case H1_BODY_NONE:
         message_ended(r);
         return;

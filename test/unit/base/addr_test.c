@@ -100,8 +100,11 @@ START_TEST(test_pipe)
     ck_assert_str_eq(addr_format(&a, buf).p, "/run/x.sock");
     ck_assert_uint_eq(addr_format_ip(&a, buf).len, 0);
     ck_assert(addr_parse_pipe(STR("@x"), &b));
-    ck_assert_int_eq(b.un.sun_path[0], 0);
-    ck_assert_uint_eq(b.sa_len, sizeof(sa_family_t) + 2);
+    struct sockaddr_storage ss;
+    ck_assert_uint_eq(addr_sockaddr(&b, &ss), sizeof(sa_family_t) + 2);
+    ck_assert_int_eq(((struct sockaddr_un *)&ss)->sun_path[0], 0);
+    ck_assert_ptr_null(addr_path(&b));
+    ck_assert_str_eq(addr_path(&a), "/run/x.sock");
     ck_assert_str_eq(addr_format(&b, buf).p, "@x");
     ck_assert(!addr_eq(&a, &b));
     ck_assert(addr_eq(&a, &a));
@@ -182,12 +185,12 @@ START_TEST(test_sockets)
 {
     struct addr bind_to = ip("127.0.0.1", 0), local, peer, got;
     int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
-    ck_assert_int_eq(bind(l, &bind_to.sa, bind_to.sa_len), 0);
+    ck_assert_int_eq(addr_bind(l, &bind_to), 0);
     ck_assert_int_eq(listen(l, 1), 0);
     ck_assert(addr_local(l, &local));
     ck_assert_uint_ne(addr_port(&local), 0);
     ck_assert(!addr_peer(l, &peer));
-    ck_assert_int_eq(connect(c, &local.sa, local.sa_len), 0);
+    ck_assert_int_eq(addr_connect(c, &local), 0);
     ck_assert(addr_peer(c, &peer) && addr_eq(&peer, &local));
     int s = accept(l, NULL, NULL);
     ck_assert(addr_peer(s, &peer) && addr_local(c, &got) && addr_eq(&peer, &got));
@@ -214,13 +217,13 @@ START_TEST(test_dual_stack_is_unmapped)
     struct addr any = ip("::", 0), local, peer, v4;
     int l = socket(AF_INET6, SOCK_STREAM, 0), off = 0;
     if (l < 0 || setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0 ||
-        bind(l, &any.sa, any.sa_len) != 0)
+        addr_bind(l, &any) != 0)
         return; /* no IPv6 here */
     ck_assert_int_eq(listen(l, 1), 0);
     ck_assert(addr_local(l, &local));
     v4 = ip("127.0.0.1", addr_port(&local));
     int c = socket(AF_INET, SOCK_STREAM, 0);
-    ck_assert_int_eq(connect(c, &v4.sa, v4.sa_len), 0);
+    ck_assert_int_eq(addr_connect(c, &v4), 0);
     int s = accept(l, NULL, NULL);
     ck_assert(addr_local(s, &local) && addr_eq(&local, &v4));
     ck_assert(addr_peer(s, &peer) && addr_family(&peer) == ADDR_IPV4);

@@ -133,7 +133,7 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->max_stream_ms, 5000);
     ck_assert_uint_eq(c->max_headers_count, 50);
     ck_assert_uint_eq(c->max_headers_kb, 20);
-    ck_assert(c->http1_trailers);
+    ck_assert(c->http1.trailers);
     for (unsigned k = 0; k < NUM_CIRCUIT_KINDS; k++)
         ck_assert_uint_eq(c->limits[0].max[k], k == CIRCUIT_RETRIES   ? 4
                                                : k == CIRCUIT_RQ      ? 3
@@ -308,7 +308,7 @@ static const struct {
     {"'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3.HttpProtocolOptions':"
      "{'@type':'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',"
      "'auto_config':{}}}",
-     "auto_config: is not supported yet"},
+     "auto_config needs a transport socket with ALPN"},
     {"'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3.HttpProtocolOptions':"
      "{'@type':'type.googleapis.com/envoy.config.cluster.v3.Cluster','name':'x'}}",
      "is not envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
@@ -343,25 +343,76 @@ START_TEST(all_errors_at_once)
 }
 END_TEST
 
-START_TEST(http2_is_for_control_planes)
+#define HTTP_OPTIONS(x)                                                                            \
+    "'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3.HttpProtocolOptions'" \
+    ":"                                                                                            \
+    "{'@type':'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions'," x     \
+    "}}"
+
+START_TEST(http2_options)
 {
-    static const char h2[] =
-        "'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3."
-        "HttpProtocolOptions':{'@type':'type.googleapis.com/envoy.extensions.upstreams.http.v3."
-        "HttpProtocolOptions','explicit_http_config':{'http2_protocol_options':{}}}}";
-    struct cluster_config *c = good(h2);
-    ck_assert(c->http2 && c->http == UPSTREAM_HTTP2);
-    ck_assert_uint_eq(errs.num_warnings, 1);
+    struct cluster_config *c = good(HTTP_OPTIONS(
+        "'explicit_http_config':{'http2_protocol_options':{'max_concurrent_streams':7,"
+        "'initial_stream_window_size':100000,'allow_connect':true,'connection_keepalive':{"
+        "'interval':'2s','timeout':'1s'},'custom_settings_parameters':[{'identifier':9,'value':1},"
+        "{'identifier':1,'value':0}]}}"));
+    const struct http2_options *o = &c->http2_options;
+    ck_assert_int_eq(c->http, UPSTREAM_HTTP2);
+    ck_assert_uint_eq(o->max_concurrent_streams, 7);
+    ck_assert_uint_eq(o->stream_window, 100000);
+    ck_assert_uint_eq(o->connection_window, 1 << 20);
+    ck_assert_uint_eq(o->ping_interval_ms, 2000);
+    ck_assert_uint_eq(o->ping_timeout_ms, 1000);
+    ck_assert(o->allow_connect && !o->reset_on_malformed);
+    ck_assert_uint_eq(o->hpack_table, 0);
+    ck_assert_uint_eq(o->num_settings, 1);
+    ck_assert(o->settings[0].id == 9 && o->settings[0].value == 1);
+    ck_assert_uint_eq(errs.num_warnings, 0);
     cluster_config_unref(c);
-    is_static = false;
-    ck_assert_ptr_null(compile(h2));
-    ck_assert_ptr_nonnull(strstr(text(), "explicit_http_config.http2_protocol_options: "));
-    c = good("'typed_extension_protocol_options':{'envoy.extensions.upstreams.http.v3."
-             "HttpProtocolOptions':{'@type':'type.googleapis.com/envoy.extensions.upstreams.http."
-             "v3.HttpProtocolOptions','use_downstream_protocol_config':{'http_protocol_options':{},"
-             "'http2_protocol_options':{}}}}");
+    c = good("'http2_protocol_options':{}");
+    ck_assert_int_eq(c->http, UPSTREAM_HTTP2);
+    ck_assert_uint_eq(c->http2_options.max_concurrent_streams, 1024);
+    cluster_config_unref(c);
+    c = good(HTTP_OPTIONS("'use_downstream_protocol_config':{'http_protocol_options':{},"
+                          "'http2_protocol_options':{'max_concurrent_streams':3}}"));
     ck_assert_int_eq(c->http, UPSTREAM_DOWNSTREAM);
+    ck_assert_uint_eq(c->http2_options.max_concurrent_streams, 3);
     cluster_config_unref(c);
+}
+END_TEST
+
+static const struct {
+    const char *options, *error;
+} bad_http2[] = {
+    {"'max_concurrent_streams':0", "max_concurrent_streams: value must be"},
+    {"'initial_stream_window_size':65534", "initial_stream_window_size: value must be"},
+    {"'initial_connection_window_size':2147483648",
+     "initial_connection_window_size: value must be"},
+    {"'max_outbound_frames':0", "max_outbound_frames: value must be"},
+    {"'max_inbound_window_update_frames_per_data_frame_sent':0",
+     "per_data_frame_sent: value must be"},
+    {"'connection_keepalive':{'interval':'1s'}", "connection_keepalive.timeout: value is required"},
+    {"'connection_keepalive':{'timeout':'0s'}", "timeout: value must be greater"},
+    {"'connection_keepalive':{'timeout':'1s','interval_jitter':{'value':101}}",
+     "interval_jitter.value: value must be"},
+    {"'custom_settings_parameters':[{'identifier':65536,'value':0}]",
+     "custom_settings_parameters[0].identifier: value must be"},
+    {"'custom_settings_parameters':[{'identifier':5}]", "value: value is required"},
+    {"'custom_settings_parameters':[{'identifier':2,'value':1}]", "server push is not supported"},
+    {"'custom_settings_parameters':[{'identifier':8,'value':1}]", "is set by allow_connect"},
+    {"'custom_settings_parameters':[{'identifier':9,'value':1},{'identifier':9,'value':2}]",
+     "[1]: setting 0x9 is given twice"},
+    {"'max_concurrent_streams':3,'custom_settings_parameters':[{'identifier':3,'value':2}]",
+     "setting 0x3 is given by its own field too"},
+};
+
+START_TEST(http2_options_wrong)
+{
+    char text_of[1024];
+    snprintf(text_of, sizeof(text_of), "'http2_protocol_options':{%s}", bad_http2[_i].options);
+    ck_assert_ptr_null(compile(text_of));
+    ck_assert_msg(strstr(text(), bad_http2[_i].error) != NULL, "%s\nis not in\n%s",
+                  bad_http2[_i].error, text());
 }
 END_TEST
 
@@ -481,7 +532,8 @@ int main(void)
     tcase_add_test(t, connection_hash);
     tcase_add_loop_test(t, refused, 0, ARRAY_LEN(bad));
     tcase_add_test(t, all_errors_at_once);
-    tcase_add_test(t, http2_is_for_control_planes);
+    tcase_add_test(t, http2_options);
+    tcase_add_loop_test(t, http2_options_wrong, 0, ARRAY_LEN(bad_http2));
     tcase_add_test(t, names);
     tcase_add_test(t, hostile_bytes);
     tcase_add_loop_test(t, istio, 0, 2);

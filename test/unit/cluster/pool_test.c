@@ -344,7 +344,7 @@ START_TEST(connect_timeout)
     host = fixture_host(&f, address);
     for (unsigned i = 0; i < ARRAY_LEN(fillers); i++) { /* fill the backlog */
         fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        (void)!connect(fillers[i], &host->addr.sa, host->addr.sa_len);
+        (void)!addr_connect(fillers[i], &host->addr);
     }
     publish(config_new());
     ask(&a);

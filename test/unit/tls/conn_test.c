@@ -132,7 +132,7 @@ static int listen_on(struct addr *a, int backlog)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert(addr_parse_ip(STR("127.0.0.1"), 0, a));
-    ck_assert_int_eq(bind(fd, &a->sa, a->sa_len), 0);
+    ck_assert_int_eq(addr_bind(fd, a), 0);
     ck_assert_int_eq(listen(fd, backlog), 0);
     ck_assert(addr_local(fd, a));
     return fd;
@@ -145,7 +145,7 @@ static void open_tcp(bool accepted)
     int lfd = listen_on(&a, 16);
     if (accepted) {
         peer_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        ck_assert_int_eq(connect(peer_fd, &a.sa, a.sa_len), 0);
+        ck_assert_int_eq(addr_connect(peer_fd, &a), 0);
         int fd = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         conn_init_accepted(&o.conn, loop, fd, NULL, &a, &a, 0, &ops, &o);
         turn();
@@ -296,7 +296,7 @@ START_TEST(connect_timeout)
     int lfd = listen_on(&a, 0);
     for (size_t i = 0; i < ARRAY_LEN(fillers); i++) {
         fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        (void)!connect(fillers[i], &a.sa, a.sa_len);
+        (void)!addr_connect(fillers[i], &a);
     }
     connect_to(&a, 300);
     turn();

@@ -29,7 +29,7 @@ static int dial(const struct addr *a)
 {
     int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(connect(fd, &a->sa, a->sa_len), 0);
+    ck_assert_int_eq(addr_connect(fd, a), 0);
     ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
     return fd;
 }
@@ -408,7 +408,7 @@ START_TEST(test_unix_socket)
     ck_assert(addr_parse_pipe(str_of(path), &where));
     /* what a process left that did not end well is no hindrance, */
     int stale = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(stale, &where.sa, where.sa_len), 0);
+    ck_assert_int_eq(addr_bind(stale, &where), 0);
     close(stale);
     struct admin *second = admin_new(&server, &where, &errs);
     ck_assert_ptr_nonnull(second);

@@ -503,6 +503,81 @@ START_TEST(a_paused_response_waits)
 }
 END_TEST
 
+/* --- tunnels --- */
+
+static void ask_upgrade(const char *method)
+{
+    ask();
+    struct headers *h = ARENA_NEW(&arena, struct headers);
+    headers_init(h, &arena);
+    h->method = str_of(method);
+    h->authority = STR("a:1");
+    h->upgrade = true;
+    if (strcmp(method, "GET") == 0) {
+        h->path = STR("/");
+        headers_add_known(h, HDR_UPGRADE, STR("x"));
+        headers_add_known(h, HDR_CONNECTION, STR("upgrade"));
+    }
+    sent_all = false;
+    stream->ops->headers(stream, h, false);
+    accept_far();
+}
+
+static void give_up(void)
+{
+    stream->ops->reset(stream, RESET_LOCAL);
+    stream = NULL;
+}
+
+START_TEST(an_upgrade_that_is_granted)
+{
+    ask_upgrade("GET");
+    expect_wire("GET / HTTP/1.1\r\nhost: a:1\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
+    answer_text("HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nHTTP/1.1 no");
+    expect_notes("101 upgrade=x connection=upgrade;data HTTP/1.1 no;");
+    send_data("raw", false);
+    expect_wire("raw");
+    send_data("last", true);
+    expect_wire("last");
+    ck_assert(far.ended);
+    far_end_shut(&far);
+    far_end_spin(&far, true);
+    expect_notes("data  end;");
+    expect_reused(false);
+}
+END_TEST
+
+START_TEST(a_connect_that_is_granted)
+{
+    ask_upgrade("CONNECT");
+    expect_wire("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n");
+    answer_text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nmore than two");
+    expect_notes("200;data more than two;");
+    give_up();
+}
+END_TEST
+
+START_TEST(an_upgrade_that_is_refused)
+{
+    ask_upgrade("GET");
+    sent_all = true; /* there is nothing but the head */
+    answer_text(OK2);
+    expect_notes("200 content-length=2;data ok end;");
+    expect_reused(true);
+}
+END_TEST
+
+START_TEST(an_upgrade_that_is_not_what_was_asked)
+{
+    ask_upgrade("CONNECT");
+    answer_text("HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
+    expect_notes("reset protocol;");
+    ask_upgrade("GET");
+    answer_text("HTTP/1.1 101 S\r\nUpgrade: x\r\n\r\n");
+    expect_notes("reset protocol;");
+}
+END_TEST
+
 /* --- what goes wrong --- */
 
 START_TEST(what_is_not_a_response_resets)
@@ -658,6 +733,10 @@ int main(void)
     tcase_add_test(t, a_response_to_head_ends_with_its_head);
     tcase_add_test(t, a_body_may_last_until_the_end_of_the_connection);
     tcase_add_test(t, a_paused_response_waits);
+    tcase_add_test(t, an_upgrade_that_is_granted);
+    tcase_add_test(t, a_connect_that_is_granted);
+    tcase_add_test(t, an_upgrade_that_is_refused);
+    tcase_add_test(t, an_upgrade_that_is_not_what_was_asked);
     tcase_add_test(t, what_is_not_a_response_resets);
     tcase_add_test(t, large_response_heads_reset);
     tcase_add_test(t, endless_informational_responses_reset);

@@ -87,7 +87,7 @@ static bool response(const char *p, size_t len, size_t step, bool to_head)
 /* What the parser made, on one line. */
 static struct str describe(void)
 {
-    static const char *const bodies[] = {"none", "length", "chunked", "close"};
+    static const char *const bodies[] = {"none", "length", "chunked", "close", "tunnel"};
     struct str s = headers.status ? arena_printf(&arena, "%u", headers.status)
                                   : arena_printf(&arena, "%.*s %.*s %.*s", STR_ARG(headers.method),
                                                  STR_ARG(headers.path), STR_ARG(headers.authority));
@@ -121,9 +121,9 @@ static const struct good good_requests[] = {
     {S("GET https://[::1]:443/x HTTP/1.1\r\nHost: a\r\n\r\n"), "GET /x [::1]:443|none"},
     {S("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), "OPTIONS * a|none"},
     {S("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n"), "OPTIONS / b|none"},
-    {S("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), "CONNECT  a:443|none close"},
+    {S("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), "CONNECT  a:443|tunnel close"},
     {S("CONNECT [::1]:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"),
-     "CONNECT  [::1]:443|content-length=3|none close"},
+     "CONNECT  [::1]:443|tunnel close"},
     {S(GET "A_b: \t c\td \t\r\nD:\r\ne:\xff\r\n\r\n"), "GET / a|a_b=c\td|d=|e=\xff|none"},
     {S("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"), "GET / [::1]:80|none"},
     {S("GET / HTTP/1.1\r\nHost: a_b%41:\r\n\r\n"), "GET / a_b%41:|none"},
@@ -142,6 +142,12 @@ static const struct good good_requests[] = {
     {S(GET "Connection: foo, CLOSE\r\n\r\n"), "GET / a|none close"},
     {S(GET "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"),
      "GET / a|none"},
+    {S(GET "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+     "GET / a|connection=upgrade|upgrade=websocket|tunnel"},
+    {S(GET "Upgrade: websocket\r\n\r\n"), "GET / a|none"},
+    {S(GET "Connection: upgrade\r\n\r\n"), "GET / a|none"},
+    {S(POST "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\nx"),
+     "POST / a|content-length=1|length"},
     {S(POST "Connection: content-length\r\nContent-Length: 1\r\n\r\n"), "POST / a|length"},
     {S(POST "Expect: foo\r\n\r\n"), "POST / a|expect=foo|none"},
 };
@@ -402,6 +408,23 @@ START_TEST(empty_lines_before_a_request_are_bounded)
 }
 END_TEST
 
+START_TEST(http_10_without_host_gets_the_default_one)
+{
+    struct h1_rules rules = lax;
+    ck_assert(!request(S("GET / HTTP/1.0\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(error.detail, STR("missing_host_header")));
+    rules.default_host = STR("old.test");
+    ck_assert(request(S("GET / HTTP/1.0\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(headers.authority, STR("old.test")));
+    ck_assert(request(S("GET / HTTP/1.0\r\nHost: own\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(headers.authority, STR("own")));
+    ck_assert(request(S("GET http://target/ HTTP/1.0\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(headers.authority, STR("target")));
+    ck_assert(!request(S("GET / HTTP/1.1\r\n\r\n"), 100, &rules));
+    ck_assert(str_eq(error.detail, STR("missing_host_header")));
+}
+END_TEST
+
 START_TEST(expect_continue_is_seen)
 {
     ck_assert(request(S(POST "Expect: 100-Continue\r\nContent-Length: 1\r\n\r\n"), 100, &strict));
@@ -436,7 +459,8 @@ START_TEST(responses_are_read_at_every_split)
         {S("HTTP/1.1 304 No\r\n" CL "\r\n"), "304|content-length=2|none"},
         {S("HTTP/1.1 304 No\r\ntransfer-encoding: chunked\r\n\r\n"), "304|none"},
         {S("HTTP/1.1 103 Hint\r\nlink: x\r\n\r\n"), "103|link=x|none"},
-        {S("HTTP/1.1 101 Sw\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"), "101|none"},
+        {S("HTTP/1.1 101 Sw\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"),
+         "101|connection=upgrade|upgrade=x|none"},
         {S(OK CL "Connection: foo, close\r\nfoo: 1\r\nkeep-alive: a\r\nX-Foo: B\r\n\r\n"),
          "200|content-length=2|x-foo=B|length close"},
     };
@@ -651,6 +675,7 @@ int main(void)
     tcase_add_test(t, an_endless_line_is_refused_before_it_ends);
     tcase_add_test(t, what_follows_a_head_stays);
     tcase_add_test(t, empty_lines_before_a_request_are_bounded);
+    tcase_add_test(t, http_10_without_host_gets_the_default_one);
     tcase_add_test(t, expect_continue_is_seen);
     tcase_add_test(t, responses_are_read_at_every_split);
     tcase_add_test(t, a_response_to_head_has_no_body);

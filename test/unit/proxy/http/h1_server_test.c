@@ -819,9 +819,61 @@ END_TEST
 START_TEST(what_follows_connect_is_not_read)
 {
     send_text("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" GET);
-    expect_notes("CONNECT  a:443 end;");
+    expect_notes("CONNECT  a:443;");
     begin_response(404, NULL, true);
     expect_wire("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    ck_assert(far.ended);
+    expect_notes("");
+}
+END_TEST
+
+#define UPGRADE "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+
+static void grant(unsigned status)
+{
+    headers_init(&response, &arena);
+    response.status = (uint16_t)status;
+    headers_add_known(&response, HDR_UPGRADE, STR("x"));
+    headers_add_known(&response, HDR_CONNECTION, STR("upgrade"));
+    headers_add_known(&response, HDR_CONTENT_LENGTH, STR("7"));
+    stream->ops->headers(stream, &response, false);
+}
+
+START_TEST(an_upgrade_becomes_a_tunnel)
+{
+    send_text(UPGRADE "early");
+    expect_notes("GET / a connection=upgrade upgrade=x;");
+    grant(101);
+    conn_read_again(&conn);
+    expect_wire("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
+    expect_notes("data early;");
+    send_data("down", false);
+    expect_wire("down");
+    send_text(GET);
+    expect_notes("data " GET ";");
+    far_end_shut(&far);
+    far_end_spin(&far, true);
+    expect_notes("data  end;");
+    send_data("last", true);
+    expect_wire("last");
+    ck_assert(far.ended);
+}
+END_TEST
+
+START_TEST(an_upgrade_that_is_refused_is_a_request)
+{
+    send_text(UPGRADE);
+    expect_notes("GET / a connection=upgrade upgrade=x;");
+    begin_response(400, NULL, true);
+    expect_wire("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    answer = AT_END;
+    send_text(GET);
+    expect_notes("GET / a end;");
+    expect_wire(OK2);
+    send_text(UPGRADE "early");
+    expect_notes("GET / a connection=upgrade upgrade=x;");
+    begin_response(200, NULL, true);
+    expect_wire("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     ck_assert(far.ended);
     expect_notes("");
 }
@@ -875,6 +927,8 @@ int main(void)
     tcase_add_test(t, draining_finishes_what_is_under_way);
     tcase_add_test(t, a_connection_has_so_many_requests);
     tcase_add_test(t, what_follows_connect_is_not_read);
+    tcase_add_test(t, an_upgrade_becomes_a_tunnel);
+    tcase_add_test(t, an_upgrade_that_is_refused_is_a_request);
     tcase_add_test(t, large_heads_pass_a_small_buffer);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

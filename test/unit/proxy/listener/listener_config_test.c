@@ -186,7 +186,8 @@ START_TEST(hcm_settings)
                     "common_http_protocol_options: {idle_timeout: 2s, max_headers_count: 5, "
                     "max_stream_duration: 3s, max_connection_duration: 4s, "
                     "max_requests_per_connection: 6, headers_with_underscores_action: "
-                    "REJECT_REQUEST}, http_protocol_options: {accept_http_10: true}")),
+                    "REJECT_REQUEST}, http_protocol_options: {accept_http_10: true, "
+                    "default_host_for_http_10: old.test}")),
         "%.*s", STR_ARG(errors_text(&errors, &arena)));
     const struct hcm_config *c = hcm();
     ck_assert_uint_eq(c->limits.max_headers_bytes, 1024);
@@ -196,6 +197,7 @@ START_TEST(hcm_settings)
     ck_assert_uint_eq(c->limits.delayed_close_ms, 500);
     ck_assert_uint_eq(c->limits.max_requests, 6);
     ck_assert(c->limits.accept_http_10 && !c->normalize_path);
+    ck_assert(str_eq(c->limits.default_host, STR("old.test")));
     ck_assert_uint_eq(c->stream_idle_ms, 0);
     ck_assert_uint_eq(c->request_ms, 1000);
     ck_assert_uint_eq(c->max_stream_ms, 3000);

@@ -1,0 +1,10 @@
+/* The HTTP filters, one a file of this folder; each is listed in proxy/extensions.c. */
+#pragma once
+
+#include "proxy/http/http_filter.h"
+
+extern const struct http_filter_ops buffer_filter;
+extern const struct http_filter_ops cors_filter;
+extern const struct http_filter_ops csrf_filter;
+extern const struct http_filter_ops fault_filter;
+extern const struct http_filter_ops header_mutation_filter;
