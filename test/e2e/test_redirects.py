@@ -157,6 +157,31 @@ def test_to_a_route_that_answers_itself(start, serve):
     assert (answer.status, answer.body) == (201, b"here")
 
 
+@pytest.mark.parametrize("method,body", [("GET", None), ("POST", b"b" * 5000)])
+def test_filters_see_the_target(start, serve, method, body):
+    """What a filter does for the target's route it does for a redirect to it as well."""
+    fault = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
+    upstream = serve(redirecting("http://o/to", 307))
+    source = mesh.route("up", "/from", internal_redirect_policy={"redirect_response_codes": [307]})
+    target = mesh.route("up", "/to")
+    target["typed_per_filter_config"] = {"envoy.filters.http.fault": {
+        "@type": fault, "abort": {"http_status": 418, "percentage": {"numerator": 100}}}}
+    filters = [{"name": "envoy.filters.http.fault", "typed_config": {"@type": fault}},
+               {"name": "envoy.filters.http.router", "typed_config": {"@type": "Router"}}]
+    proxy = start(static([http_listener([source, target], hcm={"http_filters": filters})],
+                         [cluster("up", upstream)]))
+    assert ask(proxy.port(), "/from", method, body=body).status == 418
+    assert len(upstream.requests) == 1
+    # And one that lets it pass: the body goes through the filters again.
+    source["route"]["internal_redirect_policy"] = {"redirect_response_codes": [307]}
+    del target["typed_per_filter_config"]
+    second = serve(redirecting("http://o/to", 307))
+    proxy = start(static([http_listener([source, target], hcm={"http_filters": filters})],
+                         [cluster("up", second)]))
+    assert ask(proxy.port(), "/from", method, body=body).status == 200
+    assert [r.body for r in second.requests] == [body or b""] * 2
+
+
 def test_bad_policy_is_refused(start):
     proxy = None
     with pytest.raises(AssertionError):
