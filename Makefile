@@ -49,7 +49,7 @@ endif
 GOALS      := $(or $(MAKECMDGOALS),all)
 DEPS_NONE  := clean help
 DEPS_DEMO  := demo
-DEPS_BENCH := bench
+DEPS_BENCH := bench bench-connections bench-latency
 DEPS_CONFORMANCE := conformance deps
 DEPS_BUILD := all init $(OUT)/attache
 DEPS_GROUP := $(or $(if $(filter $(DEPS_CONFORMANCE),$(GOALS)),conformance),$(if $(filter \
@@ -104,7 +104,7 @@ LIBS_api-protos := -lprotobuf-c
 LIBS_xds        := -lgrpc_unsecure -lgpr
 LIBS_tls        := $(BORINGSSL)/lib/libssl.a $(BORINGSSL)/lib/libcrypto.a
 LIBS_cluster    := -lcares
-LIBS_proxy      := -lnghttp2
+LIBS_proxy      := -lnghttp2 -lz -lbrotlienc -lbrotlidec -lzstd
 
 include $(foreach l,$(LAYERS),$(wildcard $(l)/module.mk))
 include $(wildcard test/module.mk deploy/module.mk tools/module.mk test/*/module.mk)

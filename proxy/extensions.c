@@ -20,8 +20,9 @@ const struct network_filter_ops *network_filter_find(struct str type_name)
 }
 
 static const struct http_filter_ops *const http_filters[] = {
-    &buffer_filter,          &cors_filter,   &csrf_filter, &fault_filter,
-    &header_mutation_filter, &router_filter,
+    &buffer_filter, &buffer_filter,     &cors_filter,         &csrf_filter,
+    &fault_filter,  &compressor_filter, &decompressor_filter, &header_mutation_filter,
+    &router_filter, &router_filter,
 };
 
 const struct http_filter_ops *http_filter_find(struct str type_name, struct str name)

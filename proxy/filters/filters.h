@@ -4,7 +4,9 @@
 #include "proxy/http/http_filter.h"
 
 extern const struct http_filter_ops buffer_filter;
+extern const struct http_filter_ops compressor_filter;
 extern const struct http_filter_ops cors_filter;
 extern const struct http_filter_ops csrf_filter;
+extern const struct http_filter_ops decompressor_filter;
 extern const struct http_filter_ops fault_filter;
 extern const struct http_filter_ops header_mutation_filter;

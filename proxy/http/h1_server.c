@@ -441,8 +441,8 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
         }
     }
     /* What has not been read of the request by the time it is answered would be taken for the next
-     * one. */
-    if (end && s->state != SERVER_REPLY)
+     * one: the connection ends with this response, which says so (RFC 9112 9.6). */
+    if (s->state != SERVER_REPLY && !s->granted)
         s->last = true;
     struct h1_reply how = {
         .end = end,

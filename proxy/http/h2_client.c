@@ -20,6 +20,7 @@ struct h2_client {
     struct task settle_task;
     uint32_t releases; /* slots to be given back when the link has done its turn */
     bool settings;     /* the server allows another number of streams */
+    bool met;          /* its first SETTINGS have come */
     bool drain;        /* it takes no more */
     bool closing;
 };
@@ -164,7 +165,7 @@ static void goaway(struct h2_link *l)
 
 static void settings(struct h2_link *l)
 {
-    of_link(l)->settings = true;
+    of_link(l)->settings = of_link(l)->met = true;
 }
 
 static void over(struct h2_link *l, bool error)
@@ -238,6 +239,13 @@ static const struct conn_ops conn_callbacks = {
 
 /* --- what the exchange's user asks --- */
 
+/* Extended CONNECT (RFC 8441 3) where the server offers it. Before it has said so the cluster's
+ * configuration is believed, as by Envoy: the first tunnel need not wait for a round trip. */
+static bool takes_tunnels(const struct h2_client *c)
+{
+    return c->met ? h2_session_peer_connect(c->link.session) : c->options.allow_connect;
+}
+
 static void op_headers(struct codec_stream *cs, const struct headers *h, bool end)
 {
     struct h2_stream *s = h2_stream_of(cs);
@@ -253,7 +261,7 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
     if (upgrade)
         s->protocol = upgrade->value;
     h2_link_keep_alive(l);
-    if (!upgrade || h2_session_peer_connect(l->session))
+    if (!upgrade || takes_tunnels(of_link(l)))
         s->id = h2_session_request(l->session, h, end, s);
     if (s->id) {
         l->queued_heads++;

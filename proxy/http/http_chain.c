@@ -53,6 +53,7 @@ static void unpause_source(struct http_chain *c, enum http_way way, struct http_
         return;
     g->source_paused = false;
     c->ends->resume[way](c->user);
+    http_chain_writable(c, way);
 }
 
 /* Gives what gate i holds to the next filter. */
@@ -126,6 +127,10 @@ static bool through(struct http_chain *c, enum http_way way, int i, struct buffe
         bool alone = end && (*b)->len == 0 && !g->added;
         pass_headers(c, way, after(way, i), h, alone);
         return !alone && !c->stopped[way];
+    }
+    if (st == FILTER_CONSUMED) {
+        buffer_drain(*b, (*b)->len);
+        return false;
     }
     g->state = st == FILTER_COLLECT && !end ? GATE_COLLECTING : GATE_PAUSED;
     if (st == FILTER_COLLECT) {
@@ -262,6 +267,17 @@ void http_chain_trailers(struct http_chain *c, enum http_way way, struct headers
         pass_trailers(c, way, first(c, way), h);
 }
 
+void http_chain_writable(struct http_chain *c, enum http_way way)
+{
+    for (int i = 0; i < c->num && !c->stopped[way]; i++) {
+        struct http_filter *f = &c->filters[i];
+        void (*cb)(struct http_filter *) = way == HTTP_REQUEST ? f->ops->on_request_writable
+                                                               : f->ops->on_response_writable;
+        if (cb)
+            cb(f);
+    }
+}
+
 void http_chain_stop(struct http_chain *c, enum http_way way)
 {
     c->stopped[way] = true;
@@ -310,9 +326,36 @@ void http_filter_reply(struct http_filter *f, unsigned status, uint64_t flags, s
 
 static void inject(struct http_filter *f, enum http_way way, struct buffer *b, bool end)
 {
-    if (!f->chain->stopped[way])
-        pass_data(f->chain, way, after(way, (int)f->index), b, end);
+    struct http_chain *c = f->chain;
+    struct headers *added = c->stopped[way] ? NULL : c->gates[way][f->index].added;
+    if (!c->stopped[way] && (b->len || (end && !added)))
+        pass_data(c, way, after(way, (int)f->index), b, end && !added);
     buffer_drain(b, b->len);
+    if (!end || !added || c->stopped[way])
+        return;
+    c->gates[way][f->index].added = NULL;
+    pass_trailers(c, way, after(way, (int)f->index), added);
+}
+
+/* Full behind the chain, or in one of the filters before its end. */
+static bool blocked(const struct http_filter *f, enum http_way way)
+{
+    const struct http_chain *c = f->chain;
+    for (int i = after(way, (int)f->index); inside(c, i); i = after(way, i)) {
+        if (c->gates[way][i].source_paused)
+            return true;
+    }
+    return c->ends->blocked[way] && c->ends->blocked[way](c->user);
+}
+
+bool http_filter_request_blocked(const struct http_filter *f)
+{
+    return blocked(f, HTTP_REQUEST);
+}
+
+bool http_filter_response_blocked(const struct http_filter *f)
+{
+    return blocked(f, HTTP_RESPONSE);
 }
 
 void http_filter_inject_request(struct http_filter *f, struct buffer *b, bool end)

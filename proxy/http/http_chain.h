@@ -16,6 +16,9 @@ struct http_chain_ends {
     /* Reading of a direction's source stops, counted, and goes on. */
     void (*pause[2])(void *user);
     void (*resume[2])(void *user);
+    /* What stands behind the chain has its buffer full; http_chain_writable tells when it has room
+     * again. NULL: never. */
+    bool (*blocked[2])(void *user);
     /* A filter collects more than the limit. */
     void (*too_large[2])(void *user);
     void (*reply)(void *user, unsigned status, uint64_t flags, struct str details, struct str body,
@@ -58,6 +61,10 @@ void http_chain_init(struct http_chain *c, const struct http_filter_config *conf
 void http_chain_headers(struct http_chain *c, enum http_way way, struct headers *h, bool end);
 void http_chain_data(struct http_chain *c, enum http_way way, struct buffer *b, bool end);
 void http_chain_trailers(struct http_chain *c, enum http_way way, struct headers *h);
+
+/* http_chain_writable: what stands behind the chain takes bytes of this way again. Filters only
+ * post tasks. */
+void http_chain_writable(struct http_chain *c, enum http_way way);
 
 /* http_chain_stop: nothing more of this way passes; what is held is dropped. */
 void http_chain_stop(struct http_chain *c, enum http_way way);

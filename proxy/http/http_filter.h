@@ -29,8 +29,8 @@ enum filter_status {
     FILTER_COLLECT,  /* keep it here, but go on calling this filter with the body that follows, so
                         that it sees all before the head goes on. More than the limit is answered
                         with 413 (a request's) or 500 (a response's) */
-    FILTER_CONSUMED, /* on_*_trailers only: they end here; the filter has given the end on itself
-                        (http_filter_inject_*) */
+    FILTER_CONSUMED, /* on_*_data and on_*_trailers only: they end here; the filter has given bytes
+                        and end on itself, or will (http_filter_inject_*) */
 };
 
 /* What a filter may refer to while it is compiled. */
@@ -69,6 +69,10 @@ struct http_filter_ops {
     enum filter_status (*on_response_headers)(struct http_filter *f, struct headers *h, bool end);
     enum filter_status (*on_response_data)(struct http_filter *f, struct buffer *b, bool end);
     enum filter_status (*on_response_trailers)(struct http_filter *f, struct headers *h);
+    /* What stands behind the filter takes bytes again, after http_filter_*_blocked said that it did
+     * not. May run inside of anything: it may only post a task. May be NULL. */
+    void (*on_request_writable)(struct http_filter *f);
+    void (*on_response_writable)(struct http_filter *f);
     /* on_complete: the stream is over, once, before its access log is written; timers and what is
      * not in the arena are given back. May be NULL; must not call the chain. */
     void (*on_complete)(struct http_filter *f);
@@ -108,12 +112,19 @@ void http_filter_reply(struct http_filter *f, unsigned status, uint64_t flags, s
                        struct str body, void (*add)(void *arg, struct headers *h), void *arg);
 
 /* http_filter_inject_request and _response give bytes (all of b is taken) to the next filter as if
- * they had come through this one; `end` ends the message. The head must have passed. */
+ * they had come through this one; `end` ends the message, after the trailers that were added before
+ * (http_filter_add_*_trailers), if any. The head must have passed. */
 void http_filter_inject_request(struct http_filter *f, struct buffer *b, bool end);
 void http_filter_inject_response(struct http_filter *f, struct buffer *b, bool end);
 
+/* http_filter_request_blocked and _response_blocked: what stands behind has its buffer full. Who
+ * makes bytes (decompressing, say) waits for on_*_writable, and pauses the source meanwhile. */
+bool http_filter_request_blocked(const struct http_filter *f);
+bool http_filter_response_blocked(const struct http_filter *f);
+
 /* http_filter_add_request_trailers and _response_trailers return trailers that follow the body that
- * is being passed; to be called from on_*_data with `end`, which is then not the end any more. */
+ * is being passed; to be called from on_*_data with `end`, which is then not the end any more, or
+ * before the http_filter_inject_* that ends. */
 struct headers *http_filter_add_request_trailers(struct http_filter *f);
 struct headers *http_filter_add_response_trailers(struct http_filter *f);
 

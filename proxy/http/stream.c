@@ -430,8 +430,8 @@ static void on_max_duration(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_MAX_DURATION);
-    stream_local_reply(s, s->received ? 504 : 408, FLAG(DURATION_TIMEOUT),
-                       STR("max_duration_timeout"), STR("downstream duration timeout"));
+    stream_local_reply(s, s->received ? 504 : 408, 0, STR("max_duration_timeout"),
+                       STR("downstream duration timeout"));
 }
 
 /* --- steps --- */
@@ -575,6 +575,7 @@ void stream_resume_request(struct stream *s)
 {
     if (s->down)
         s->down->ops->resume(s->down);
+    http_chain_writable(&s->chain, HTTP_REQUEST);
 }
 
 static void pause_request(void *user)
@@ -597,6 +598,18 @@ static void resume_response(void *user)
 {
     struct stream *s = user;
     router_resume_response(&s->router);
+}
+
+static bool request_blocked(void *user)
+{
+    const struct stream *s = user;
+    return s->router.body_paused;
+}
+
+static bool response_blocked(void *user)
+{
+    const struct stream *s = user;
+    return s->down_above;
 }
 
 static void request_too_large(void *user)
@@ -632,6 +645,7 @@ static const struct http_chain_ends chain_ends = {
     .trailers = {routed_trailers, send_trailers},
     .pause = {pause_request, pause_response},
     .resume = {resume_request, resume_response},
+    .blocked = {request_blocked, response_blocked},
     .too_large = {request_too_large, response_too_large},
     .reply = filter_reply,
     .clear_route = clear_route,
@@ -790,6 +804,7 @@ static void on_below(void *user)
         return;
     s->down_above = false;
     router_resume_response(&s->router);
+    http_chain_writable(&s->chain, HTTP_RESPONSE);
 }
 
 static const struct codec_events stream_events = {

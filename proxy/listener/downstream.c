@@ -9,7 +9,11 @@
 #include <errno.h>
 #include <unistd.h>
 
-enum { DOWNSTREAM_MAGIC = 0x444f574e, DRAIN_FLUSH_MS = 1000 };
+enum {
+    DOWNSTREAM_MAGIC = 0x444f574e,
+    DRAIN_FLUSH_MS = 1000,
+    DOWNSTREAM_BYTES = 1120, /* what a plaintext one takes: thousands may be idle */
+};
 
 static void count(struct downstream *d, uint32_t stat)
 {
@@ -195,7 +199,7 @@ static void enter_listener(struct downstream *d, struct listener *l)
 void downstream_accepted(struct worker *w, struct listener *l, int fd, const struct addr *peer,
                          bool draining)
 {
-    struct arena *a = arena_new(3072);
+    struct arena *a = arena_new(DOWNSTREAM_BYTES);
     struct downstream *d = ARENA_NEW(a, struct downstream);
     d->magic = DOWNSTREAM_MAGIC;
     d->worker = w;

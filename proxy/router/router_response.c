@@ -71,6 +71,7 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
     tell_time(r, h);
     if (s->route->attempt_count_response)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(s->arena, "%u", r->tries));
+    s->info.response_code = h->status; /* for %RESPONSE_CODE% */
     route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);
     if (end)
         response_ended(r);

@@ -10,11 +10,15 @@ $(BENCH_OUT)/%: test/bench/%.c test/bench/wire.c test/bench/wire.h test/bench/mo
 	@echo "  CC    $@"
 	$(Q)$(CC) $(BENCH_CFLAGS) -pie -o $@ $< test/bench/wire.c
 
-.PHONY: bench-tools bench-proxy instructions instructions-record
+.PHONY: bench-connections bench-latency bench-tools bench-proxy instructions instructions-record
 bench-tools: $(BENCH_TOOLS)
 bench-proxy:
 	$(Q)$(MAKE) --no-print-directory MODE=release all
 bench: bench-tools bench-proxy
+bench-connections: bench-proxy ## memory of 10,000 idle HTTP/1.1, HTTP/2 and event stream connections
+	$(Q)$(PYTHON) test/bench/held.py --build $(BUILD) $(BENCH_ARGS)
+bench-latency: bench-proxy ## what an event of a stream takes through the proxy
+	$(Q)$(PYTHON) test/bench/latency.py --build $(BUILD) $(BENCH_ARGS)
 instructions: bench-tools bench-proxy ## instructions a request, against test/bench/instructions.json
 	$(Q)$(PYTHON) test/bench/instr/measure.py --build $(BUILD)
 instructions-record: bench-tools bench-proxy ## writes that record (commit it alone)

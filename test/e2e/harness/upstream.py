@@ -26,7 +26,8 @@ class Server:
         self.open = set()
         self.lock = threading.Lock()
         self.closing = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self._accept, daemon=True)
+        self.acceptor.start()
 
     @property
     def endpoint(self):
@@ -71,6 +72,12 @@ class Server:
                     pass
 
     def close(self):
+        # wake the thread first: it would accept for whoever gets the number of the descriptor next
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.acceptor.join(10)
         self.listener.close()
         self.drop_connections()
 

@@ -101,6 +101,14 @@ static void on_complete(struct http_filter *f)
     completed++;
 }
 
+static bool tell_writable;
+
+static void rq_writable(struct http_filter *f)
+{
+    if (tell_writable)
+        note(f->name.p, "w", NULL);
+}
+
 static const struct http_filter_ops seeing = {
     .on_request_headers = rq_headers,
     .on_request_data = rq_data,
@@ -108,6 +116,7 @@ static const struct http_filter_ops seeing = {
     .on_response_headers = rs_headers,
     .on_response_data = rs_data,
     .on_response_trailers = rs_trailers,
+    .on_request_writable = rq_writable,
     .on_complete = on_complete,
 };
 
@@ -166,12 +175,20 @@ static void reply(void *user, unsigned status, uint64_t flags, struct str detail
     note("", "reply", NULL);
 }
 
+static bool full;
+
+static bool blocked_rq(void *user)
+{
+    return full;
+}
+
 static const struct http_chain_ends ends = {
     .headers = {end_headers, end_headers},
     .data = {end_data, end_data},
     .trailers = {end_trailers, end_trailers},
     .pause = {pause_rq, pause_rs},
     .resume = {resume_rq, resume_rs},
+    .blocked = {blocked_rq, NULL},
     .too_large = {large_rq, large_rs},
     .reply = reply,
 };
@@ -188,6 +205,7 @@ static void setup(void)
     headers_init(&head, &arena);
     headers_init(&trailers, &arena);
     memset(plans, 0, sizeof(plans));
+    full = tell_writable = false;
     log_text[0] = '\0';
     completed = too_large[0] = too_large[1] = paused[0] = paused[1] = 0;
     chain = (struct http_chain){0};
@@ -375,6 +393,50 @@ START_TEST(test_injected)
 }
 END_TEST
 
+START_TEST(test_consumed_body)
+{
+    struct buffer b;
+    buffer_init(&b);
+    plans[0][HTTP_REQUEST].data = FILTER_CONSUMED;
+    http_chain_headers(&chain, HTTP_REQUEST, &head, false);
+    feed(HTTP_REQUEST, "1", false);
+    feed(HTTP_REQUEST, "2", true);
+    check_log("ah bh h ad:1 aD:2 ");
+    buffer_add_str(&b, STR("own"));
+    http_filter_inject_request(REQUEST_OF('a'), &b, false);
+    http_filter_inject_request(REQUEST_OF('a'), &b, false); /* nothing is not passed on */
+    check_log("bd:own d:own ");
+    headers_add(http_filter_add_request_trailers(REQUEST_OF('a')), STR("x"), STR("y"));
+    buffer_add_str(&b, STR("end"));
+    http_filter_inject_request(REQUEST_OF('a'), &b, true);
+    check_log("bd:end d:end bt t ");
+}
+END_TEST
+
+START_TEST(test_blocked)
+{
+    struct buffer b;
+    buffer_init(&b);
+    full = true;
+    ck_assert(http_filter_request_blocked(REQUEST_OF('a')));
+    ck_assert(!http_filter_response_blocked(REQUEST_OF('a')));
+    full = false;
+    ck_assert(!http_filter_request_blocked(REQUEST_OF('a')));
+    plans[2][HTTP_REQUEST].data = plans[1][HTTP_REQUEST].data = FILTER_PAUSE;
+    http_chain_headers(&chain, HTTP_REQUEST, &head, false);
+    feed(HTTP_REQUEST, "12345678901", false);
+    check_log("ah bh h ad:12345678901 bd:12345678901 ");
+    ck_assert(http_filter_request_blocked(REQUEST_OF('a'))); /* b holds more than it may */
+    ck_assert(!http_filter_request_blocked(REQUEST_OF('b')));
+    tell_writable = true;
+    http_filter_continue_request(REQUEST_OF('b'));
+    check_log("d:12345678901 aw bw ");
+    http_chain_writable(&chain, HTTP_REQUEST);
+    http_chain_writable(&chain, HTTP_RESPONSE);
+    check_log("aw bw ");
+}
+END_TEST
+
 START_TEST(test_reply_stops_the_request)
 {
     plans[0][HTTP_REQUEST].headers = FILTER_PAUSE;
@@ -417,6 +479,8 @@ int main(void)
     tcase_add_test(t, test_added_trailers);
     tcase_add_test(t, test_added_trailers_are_held);
     tcase_add_test(t, test_injected);
+    tcase_add_test(t, test_consumed_body);
+    tcase_add_test(t, test_blocked);
     tcase_add_test(t, test_reply_stops_the_request);
     tcase_add_test(t, test_no_filters);
     suite_add_tcase(s, t);
