@@ -106,7 +106,18 @@ def send(port, shape, fault):
             return False
 
 
-def start_with_faults(start, serve, binary):
+def hop(start, server):
+    """A second proxy that takes HTTP/2 and speaks HTTP/1 with the server: (address, port)."""
+    listener = http_listener([mesh.route("up")], hcm={
+        "codec_type": "HTTP2", "http_protocol_options": {"enable_trailers": True}})
+    options = http_options()
+    first = next(iter(options["typed_extension_protocol_options"].values()))
+    first["explicit_http_config"]["http_protocol_options"] = {"enable_trailers": True}
+    proxy = start(static([listener], [cluster("up", server, **options)]), concurrency=1)
+    return "127.0.0.1", proxy.port()
+
+
+def start_with_faults(start, serve, binary, http2=False):
     if binary[1]:
         pytest.skip("the hook is ours")
     breakers = {"thresholds": [{"max_retries": 1000}]}
@@ -118,10 +129,12 @@ def start_with_faults(start, serve, binary):
     config["virtual_hosts"][0]["include_request_attempt_count"] = True
     up = http_options(max_stream_duration="20s")
     options = up["typed_extension_protocol_options"]
-    next(iter(options.values()))["explicit_http_config"]["http_protocol_options"] = {
-        "enable_trailers": True}
+    explicit = {"http2_protocol_options": {}} if http2 else {
+        "http_protocol_options": {"enable_trailers": True}}
+    next(iter(options.values()))["explicit_http_config"] = explicit
+    first = hop(start, servers[0]) if http2 else servers[0]
     proxy = start(static([listener], [
-        cluster("up", servers[0], circuit_breakers=breakers, **up),
+        cluster("up", first, circuit_breakers=breakers, **up),
         cluster("shadow", servers[1])]), concurrency=1)
     send(proxy.port(), "GET /get", "pool-wait:local-reply:1")
     if not proxy.stat("cluster.up.test_fault.pool-wait:local-reply"):
@@ -136,8 +149,9 @@ def settled(proxy):
     return not [name for name, value in gauges.items() if value and "admin" not in name]
 
 
-def test_something_goes_wrong_at_every_wait(start, serve, binary):
-    proxy = start_with_faults(start, serve, binary)
+@pytest.mark.parametrize("http2", [False, True])
+def test_something_goes_wrong_at_every_wait(start, serve, binary, http2):
+    proxy = start_with_faults(start, serve, binary, http2)
     port = proxy.port()
     todo = [(shape, f"{point}:{kind}:{number}") for point, (shapes, _) in POINTS.items()
             for shape, kind, number in itertools.product(shapes, KINDS, (1, 2))]
@@ -162,6 +176,8 @@ def test_something_goes_wrong_at_every_wait(start, serve, binary):
     proxy.wait(lambda: settled(proxy), 10, "an end of everything")
     hit = {name.rpartition(".")[2] for name in proxy.stats("test_fault")}
     wanted = {f"{point}:{kind}" for point, (_, kinds) in POINTS.items() for kind in kinds}
+    if http2:  # a connection with free streams gives one before anything can go wrong
+        wanted -= {f"pool-wait:{kind}" for kind in POOL}
     assert sorted(wanted - hit) == []
     # One entry for each request, and one more for each that was redirected.
     followed = proxy.stat("cluster.up.upstream_internal_redirect_succeeded_total")
