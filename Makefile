@@ -188,7 +188,7 @@ endif
 # --- what people type -----------------------------------------------------------------------------
 UNIT ?=
 UNIT_RUN := $(foreach b,$(UNIT_BIN),$(if $(UNIT),$(foreach u,$(UNIT),$(if $(findstring $(u),$(b)),$(b))),$(b)))
-.PHONY: unit asan tsan e2e lint check-layers test demo bench fuzz fuzz-build conformance soak format
+.PHONY: unit asan tsan e2e lint check-layers test demo bench race fuzz fuzz-build conformance soak format
 unit: $(UNIT_RUN) ## unit tests in this MODE; UNIT=part-of-a-path chooses
 	$(Q)tools/run-unit $(UNIT_RUN)
 asan: ## unit tests under ASan and UBSan
@@ -216,6 +216,8 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60), and the coverage of its corpus
 	$(Q)tools/fuzz run $(FUZZ) --seconds $(FUZZ_SECONDS)
 conformance: all ## the suites of other people, into docs/conformance.md (CONFORMANCE=part)
 	$(Q)test/conformance/run $(CONFORMANCE)
+race: bench-proxy ## 10^6 requests against upstreams that close idle connections (RACE_ARGS)
+	$(Q)$(PYTHON) test/bench/race.py $(RACE_ARGS)
 soak: all ## hours of load with faults (SOAK_SECONDS)
 	$(Q)test -x test/soak/run || { echo "there is no soak test here yet"; exit 1; }
 	$(Q)test/soak/run

@@ -259,6 +259,32 @@ static void dynamic_add(struct stats_block *b, const char *family, struct str na
     atomic_store_explicit(&b->dynamic, d, memory_order_release);
 }
 
+/* A code that is none, so that groups are found by number too. */
+static uint32_t group_code(unsigned group)
+{
+    return UINT32_MAX - 1 - group;
+}
+
+void stats_count_group(struct stats_scope *s, unsigned thread, const char *family, unsigned group)
+{
+    struct stats_block *b = stats_block_of(s, thread);
+    char text[16] = "completed";
+    struct stats_dynamic *d = atomic_load_explicit(&b->dynamic, memory_order_relaxed);
+    for (; d; d = d->next) {
+        if (d->code != group_code(group) || d->family != family)
+            continue;
+        dynamic_bump(d, 1);
+        return;
+    }
+    if (b->num_dynamic >= STATS_MAX_DYNAMIC) {
+        stats_count_name(s, thread, family, STR("_other"));
+        return;
+    }
+    if (group)
+        snprintf(text, sizeof(text), "%uxx", group);
+    dynamic_add(b, family, str_of(text), group_code(group), 1);
+}
+
 void stats_count_code(struct stats_scope *s, unsigned thread, const char *family, uint32_t code)
 {
     struct stats_block *b = stats_block_of(s, thread);

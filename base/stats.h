@@ -196,6 +196,10 @@ void stats_record(struct stats_scope *s, unsigned thread, uint32_t idx, uint64_t
  * family must be a static text. */
 void stats_count_code(struct stats_scope *s, unsigned thread, const char *family, uint32_t code);
 
+/* stats_count_group the same for the class of a code, "upstream_rq_" and "2xx" for 2, or
+ * "completed" for 0. */
+void stats_count_group(struct stats_scope *s, unsigned thread, const char *family, unsigned group);
+
 /* stats_count_name counts under `family` followed by `name`, "ssl.ciphers." and a cipher. For names
  * out of a small set: at most STATS_MAX_DYNAMIC are kept a thread, further ones count as "_other".
  */

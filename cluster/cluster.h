@@ -65,6 +65,7 @@ struct cluster_config {
     enum upstream_http http;
     struct http1_options http1;
     struct http2_options http2_options;
+    uint64_t max_stream_ms;                /* of a request to a host; 0: none */
     uint32_t max_headers_count;            /* of a response; 0: the codec's default */
     uint32_t max_headers_kb;               /* the same */
     struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;
@@ -145,7 +146,10 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     const struct addr *original_dst; /* ORIGINAL_DST: where the downstream connection was going */
     struct host *const *tried;       /* previous_hosts: pass these by */
     size_t num_tried;
-    unsigned max_tries; /* host_selection_retry_max_attempts + 1 */
+    unsigned max_tries;            /* host_selection_retry_max_attempts + 1 */
+    struct host *const *attempted; /* previous_priorities: leave the priorities of these, */
+    size_t num_attempted;
+    unsigned update_frequency; /* looking at so many at a time; 0: as they are */
 };
 
 /* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH; the

@@ -181,8 +181,7 @@ static void compile_common(const Envoy__Config__Core__V3__HttpProtocolOptions *m
                                            "idle_timeout");
     out->max_connection_duration_ms = wkt_duration_ms(msg->max_connection_duration, 0, e,
                                                       "max_connection_duration");
-    if (msg->max_stream_duration)
-        errors_warn(e, "max_stream_duration", "is honoured by routes only so far");
+    out->max_stream_ms = wkt_duration_ms(msg->max_stream_duration, 0, e, "max_stream_duration");
     out->max_headers_count = wkt_u32(msg->max_headers_count, 0);
     out->max_headers_kb = wkt_u32(msg->max_response_headers_kb, 0);
     if (out->max_headers_kb > MAX_HEADERS_KB)

@@ -74,6 +74,9 @@
     X(CLUSTER_UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED, "upstream_rq_retry_limit_exceeded", COUNTER)       \
     X(CLUSTER_UPSTREAM_RQ_RETRY_OVERFLOW, "upstream_rq_retry_overflow", COUNTER)                   \
     X(CLUSTER_UPSTREAM_RQ_RETRY_SUCCESS, "upstream_rq_retry_success", COUNTER)                     \
+    X(CLUSTER_UPSTREAM_RQ_RETRY_REUSED_CONNECTION, "upstream_rq_retry_reused_connection", COUNTER) \
+    X(CLUSTER_INTERNAL_REDIRECT_SUCCEEDED, "upstream_internal_redirect_succeeded_total", COUNTER)  \
+    X(CLUSTER_INTERNAL_REDIRECT_FAILED, "upstream_internal_redirect_failed_total", COUNTER)        \
     X(CLUSTER_UPSTREAM_RQ_TIME, "upstream_rq_time", HISTOGRAM)                                     \
     X(CLUSTER_UPSTREAM_FLOW_CONTROL_BACKED_UP_TOTAL, "upstream_flow_control_backed_up_total",      \
       COUNTER)                                                                                     \

@@ -55,10 +55,82 @@ void lb_update(struct lb *lb, const struct host_set *set)
     lb->num_lists = set->num_lists;
 }
 
-/* choose_priority follows the load table: healthy hosts of all priorities first, then degraded. */
-static const struct host_priority *choose_priority(const struct host_set *set,
-                                                   enum host_list_kind *kind)
+/* --- the priorities that a retry leaves (PreviousPrioritiesConfig) --- */
+
+enum { ALL = 100 };
+
+static bool in_list(const struct host_list *list, const struct host *h)
 {
+    for (uint32_t i = 0; i < list->num; i++) {
+        if (list->hosts[i] == h)
+            return true;
+    }
+    return false;
+}
+
+/* How much a priority could take, per cent; 0 for one that is left. */
+static uint32_t availability(const struct host_set *set, uint32_t i, const bool *left)
+{
+    const struct host_priority *p = &set->priorities[i];
+    uint64_t n = p->lists[HOSTS_ALL].num;
+    uint64_t per_cent = n ? p->lists[HOSTS_HEALTHY].num * (uint64_t)set->overprovisioning / n : 0;
+    return left[i] ? 0 : per_cent > ALL ? ALL : (uint32_t)per_cent;
+}
+
+static uint32_t sum_of(const struct host_set *set, const bool *left)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < set->num_priorities; i++)
+        sum += availability(set, i, left);
+    return sum > ALL ? ALL : sum;
+}
+
+/* Which priorities have been tried; when all are, it begins again with none. */
+static void find_left(const struct host_set *set, const struct lb_request *rq, bool *left)
+{
+    size_t from = 0, every = rq->update_frequency;
+    for (size_t to = every; to <= rq->num_attempted; to += every) {
+        for (size_t k = from; k < to; k++) {
+            for (uint32_t i = 0; i < set->num_priorities; i++)
+                left[i] |= in_list(&set->priorities[i].lists[HOSTS_ALL], rq->attempted[k]);
+        }
+        if (sum_of(set, left))
+            continue;
+        memset(left, 0, (HOST_PRIORITY_MAX + 1) * sizeof(*left));
+        from = to;
+    }
+}
+
+/* NULL: nothing was tried so far, or nothing is healthy. */
+static const struct host_priority *other_priority(const struct host_set *set,
+                                                  const struct lb_request *rq)
+{
+    bool left[HOST_PRIORITY_MAX + 1] = {0};
+    find_left(set, rq, left);
+    uint32_t sum = sum_of(set, left), dice = (uint32_t)random_below(ALL), load = 0;
+    const struct host_priority *first = NULL;
+    for (uint32_t i = 0; sum && i < set->num_priorities; i++) {
+        uint32_t share = availability(set, i, left) * ALL / sum;
+        load += share;
+        if (share && !first)
+            first = &set->priorities[i];
+        if (share && dice < load)
+            return &set->priorities[i];
+    }
+    return first; /* what rounding has left over */
+}
+
+/* choose_priority follows the load table: healthy hosts of all priorities first, then degraded. */
+static const struct host_priority *
+choose_priority(const struct host_set *set, const struct lb_request *rq, enum host_list_kind *kind)
+{
+    if (rq->update_frequency && rq->num_attempted >= rq->update_frequency &&
+        set->num_priorities > 1) {
+        const struct host_priority *p = other_priority(set, rq);
+        *kind = HOSTS_HEALTHY;
+        if (p)
+            return p;
+    }
     uint32_t dice, sum = 0;
     *kind = HOSTS_HEALTHY;
     if (set->num_priorities == 1 && set->priorities[0].load[HOSTS_HEALTHY] == 100)
@@ -88,14 +160,14 @@ static double place_weight(const void *arg, uint32_t i)
     return w > 0 ? w : 1e-9; /* edf needs more than 0; choose_list passes such a one by */
 }
 
-static const struct host_list *choose_list(struct lb *lb, bool *panic)
+static const struct host_list *choose_list(struct lb *lb, const struct lb_request *rq, bool *panic)
 {
     struct places places;
     const struct host_list *list;
     struct lb_list_state *st;
     bool any = false;
 
-    places.priority = choose_priority(lb->set, &places.kind);
+    places.priority = choose_priority(lb->set, rq, &places.kind);
     *panic = places.priority->panic;
     if (*panic)
         return &places.priority->lists[HOSTS_ALL];
@@ -131,7 +203,7 @@ struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq)
     unsigned tries = rq->max_tries ? rq->max_tries : 1;
 
     while (tries-- > 0) {
-        const struct host_list *list = choose_list(lb, &c.panic);
+        const struct host_list *list = choose_list(lb, rq, &c.panic);
         if (list->num == 0) {
             c.host = NULL;
             return c;

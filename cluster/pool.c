@@ -173,6 +173,7 @@ size_t pools_num_conns(const struct pools *ps)
 /* --- handing out slots --- */
 
 static void connect_more(struct pool *p);
+static uint64_t expected_slots(const struct pool *p);
 
 /* A connection that was reused may have ended since it was chosen; another one is better than a
  * request that is reset. */
@@ -315,10 +316,33 @@ static struct pool_request *pop_pending(struct pool *p)
     return rq;
 }
 
+/* Whether pc served somebody before, or, with many streams, is older than the request. */
+static bool used_before(const struct pool_conn *pc, const struct pool_request *rq)
+{
+    return pc->requests && (!pc->proto->streams_allowed || pc->started_us < rq->asked_us);
+}
+
+/* The oldest request that pc will do for. */
+static struct pool_request *next_for(struct pool *p, const struct pool_conn *pc)
+{
+    LIST_FOREACH_SAFE(it, &p->pending) {
+        struct pool_request *rq = request_at(it);
+        if (rq->fresh && used_before(pc, rq))
+            continue;
+        unqueue(p, rq);
+        return rq;
+    }
+    return NULL;
+}
+
 static void serve_pending(struct pool *p, struct pool_conn *pc)
 {
-    while (p->num_pending && has_slot(pc))
-        (void)grant(pc, pop_pending(p));
+    struct pool_request *rq;
+    while (p->num_pending && has_slot(pc) && (rq = next_for(p, pc)))
+        (void)grant(pc, rq);
+    /* What waits for a fresh one, while no more may be opened, gets the place of this one. */
+    if (p->num_pending > expected_slots(p) && pc->slots_used == 0)
+        pc->draining = true;
     settle(pc);
 }
 
@@ -360,8 +384,14 @@ static void connect_more(struct pool *p)
             fail(newest, POOL_OVERFLOW, STR_NULL);
             continue;
         }
-        if (p->num_conns)
+        if (p->num_conns) {
+            if (!list_empty(&p->ready)) { /* only those that want a fresh one wait beside it */
+                struct pool_conn *idle = conn_at(p->ready.prev);
+                if (idle->slots_used == 0)
+                    pool_conn_shut(idle);
+            }
             return;
+        }
         circuit_take_always(circuit, p->priority, CIRCUIT_CX);
         pool_conn_start(p);
     }
@@ -405,7 +435,8 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
     rq->asked_us = loop_now_us(c->loop);
     task_init(&rq->task, run_request, rq);
     cluster_hold(c);
-    pc = find_ready(p);
+    rq->fresh = opts && opts->fresh;
+    pc = rq->fresh ? NULL : find_ready(p);
     if (pc) {
         if (grant(pc, rq))
             settle(pc);

@@ -87,6 +87,7 @@ struct pool_request {
     void *arg;
     enum priority priority;
     enum pool_result result;
+    bool fresh; /* only a connection that nobody used before */
     uint64_t asked_us;
     char detail[128];
 };
@@ -96,6 +97,7 @@ struct pool_options { /* what else keys a pool; borrowed for the call */
     const struct addr *source; /* connections come from there, with IP_TRANSPARENT; NULL: any */
     uint32_t mark;             /* their SO_MARK; 0 none */
     uint64_t key;              /* hash of anything here that differs from the default; 0 none */
+    bool fresh; /* a connection that was used before will not do; not part of the key */
 };
 
 /* pool_acquire asks for one slot on a connection to h (referenced by the pool as long as it needs

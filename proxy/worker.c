@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "cluster/clusters.h"
 #include "proxy/listener/listeners.h"
+#include "proxy/router/shadow.h"
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
@@ -57,6 +58,7 @@ void worker_arena_put(struct worker *w, struct arena *a)
 void worker_cleanup(struct worker *w)
 {
     worker_listeners_free(&w->listeners);
+    shadows_end(w);
     worker_clusters_free(&w->clusters);
     /* What the two have put off, and what they have sent to this thread. */
     mailbox_cleanup(&w->box);
@@ -86,6 +88,7 @@ void worker_init(struct worker *w, struct server *s, unsigned index)
     loop_set_thread_index(w->loop, index);
     mailbox_init(&w->box, w->loop);
     list_init(&w->downstreams);
+    list_init(&w->shadows);
     w->clusters = worker_clusters_new(w->loop, &w->box);
     w->listeners = worker_listeners_new(w);
 }

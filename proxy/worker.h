@@ -27,6 +27,7 @@ struct worker {
     struct worker_clusters *clusters;
     struct worker_listeners *listeners;
     struct list downstreams; /* struct downstream */
+    struct list shadows;     /* struct shadow */
     _Atomic uint64_t num_downstreams;
     uint64_t next_connection;
     _Atomic uint64_t num_active;  /* requests, and connections of tcp_proxy, under way */

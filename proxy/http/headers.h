@@ -50,6 +50,7 @@
     X(X_ENVOY_OVERLOADED, "x-envoy-overloaded")                                                    \
     X(X_ENVOY_RATELIMITED, "x-envoy-ratelimited")                                                  \
     X(X_ENVOY_LOCAL_OVERLOADED, "x-envoy-local-overloaded")                                        \
+    X(X_ENVOY_UPSTREAM_CANARY, "x-envoy-upstream-canary")                                          \
     X(X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL, "x-envoy-immediate-health-check-fail")                  \
     X(ACCEPT_ENCODING, "accept-encoding")                                                          \
     X(CONTENT_ENCODING, "content-encoding")                                                        \

@@ -104,6 +104,7 @@ static void reset_down(struct stream *s)
     struct codec_stream *cs = s->down;
     s->down = NULL;
     hcm_count(s->hc, HCM_RQ_TX_RESET);
+    hcm_count(s->hc, HCM_RQ_RX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     finish(s);
@@ -133,6 +134,8 @@ static bool takes_trailers(const struct stream *s)
 
 static void response_ended(struct stream *s)
 {
+    if (!s->received && s->info.protocol != PROTOCOL_HTTP2)
+        hcm_count(s->hc, HCM_RQ_RX_RESET);
     s->response_end = true;
     s->info.downstream_last_tx_us = now_us(s);
     s->down = NULL; /* what is left of the request is dropped by the codec */
@@ -167,6 +170,12 @@ static void send_headers(void *user, struct headers *h, bool end)
     } else if (worker_drain_close(s->worker) || s->hc->down->draining) {
         hcm_count(s->hc, HCM_CX_DRAIN_CLOSE);
         s->down->ops->close_after(s->down);
+    }
+    if (!s->received && !s->tunnel) {
+        hcm_count(s->hc, HCM_RQ_EARLY_RESPONSE);
+        if (s->info.protocol !=
+            PROTOCOL_HTTP2) /* the rest is not waited for: RFC 9112 section 9.3 */
+            s->down->ops->close_after(s->down);
     }
     if (s->tunnel && !end && (h->status == 101 || (h->upgrade && h->status / 100 == 2)))
         open_tunnel(s);
@@ -607,6 +616,62 @@ static const struct http_chain_ends chain_ends = {
     .reply = filter_reply,
     .clear_route = clear_route,
 };
+
+/* --- once more --- */
+
+static void begin_again(struct stream *s, struct buffer *body)
+{
+    struct headers *trailers = s->request_trailers;
+    s->request_trailers = NULL;
+    s->request_end = false;
+    s->received = !body->len && !trailers;
+    s->state = STREAM_ROUTE;
+    run(s);
+    if (s->received || s->state == STREAM_DONE)
+        return;
+    s->received = true;
+    if (s->chain.num) {
+        if (body->len)
+            http_chain_data(&s->chain, HTTP_REQUEST, body, !trailers);
+        if (trailers && s->state != STREAM_DONE)
+            http_chain_trailers(&s->chain, HTTP_REQUEST, trailers);
+        return;
+    }
+    if (s->state == STREAM_RELAY)
+        routed_data(s, body, !trailers);
+    if (s->state == STREAM_RELAY && trailers)
+        routed_trailers(s, trailers);
+}
+
+void stream_recreate(struct stream *s, struct headers *response, struct buffer *body)
+{
+    const struct hcm_config *cfg = s->hc->config;
+    unsigned thread = s->worker->index;
+    struct stream_info was = s->info;
+    http_chain_complete(&s->chain);
+    s->chain = (struct http_chain){0};
+    s->info.response = response;
+    s->info.response_code = response->status;
+    s->info.code_details = STR("internal_redirect");
+    s->info.end_us = now_us(s);
+    stream_log(s, LOG_TYPE_DOWNSTREAM_END);
+    s->info = (struct stream_info){
+        .conn = was.conn,
+        .start_us = s->info.end_us,
+        .start_wall_us = loop_wall_us(s->worker->loop),
+        .downstream_last_rx_us = s->info.end_us,
+        .bytes_received = was.bytes_received,
+        .protocol = was.protocol,
+        .request = s->request,
+        .request_id = was.request_id,
+        .downstream_remote = was.downstream_remote,
+        .original_path = s->request->path,
+    };
+    stats_inc(cfg->stats, thread, HCM_RQ_TOTAL);
+    stats_inc(cfg->stats, thread,
+              was.protocol == PROTOCOL_HTTP2 ? HCM_RQ_HTTP2_TOTAL : HCM_RQ_HTTP1_TOTAL);
+    begin_again(s, body);
+}
 
 /* --- events of the downstream codec --- */
 

@@ -62,6 +62,11 @@ void stream_new_from(struct hcm_conn *hc, struct codec_stream *cs, struct arena 
 void stream_local_reply(struct stream *s, unsigned status, uint64_t flags, struct str details,
                         struct str body);
 
+/* stream_recreate lets the stream begin again with its request, which was changed to what
+ * `response` points at (an internal redirect): the exchange so far is logged as one of its own, and
+ * the filters see the request again, with `body`. The router has let go of its tries. */
+void stream_recreate(struct stream *s, struct headers *response, struct buffer *body);
+
 /* stream_redirect answers with a Location. */
 void stream_redirect(struct stream *s, unsigned status, struct str location, struct str details);
 

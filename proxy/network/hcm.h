@@ -48,6 +48,7 @@
     X(HCM_RQ_3XX, "downstream_rq_3xx", COUNTER)                                                    \
     X(HCM_RQ_4XX, "downstream_rq_4xx", COUNTER)                                                    \
     X(HCM_RQ_5XX, "downstream_rq_5xx", COUNTER)                                                    \
+    X(HCM_RQ_EARLY_RESPONSE, "downstream_rq_response_before_rq_complete", COUNTER)                 \
     X(HCM_RQ_RX_RESET, "downstream_rq_rx_reset", COUNTER)                                          \
     X(HCM_RQ_TX_RESET, "downstream_rq_tx_reset", COUNTER)                                          \
     X(HCM_RQ_TIMEOUT, "downstream_rq_timeout", COUNTER)                                            \
@@ -61,7 +62,13 @@
     X(HCM_NO_CLUSTER, "no_cluster", COUNTER)                                                       \
     X(HCM_RQ_REDIRECT, "rq_redirect", COUNTER)                                                     \
     X(HCM_RQ_DIRECT, "rq_direct_response", COUNTER)                                                \
-    X(HCM_RQ_ROUTED, "rq_total", COUNTER)
+    X(HCM_RQ_ROUTED, "rq_total", COUNTER)                                                          \
+    X(HCM_RQ_RESET_AFTER_RESPONSE, "rq_reset_after_downstream_response_started", COUNTER)          \
+    X(HCM_REDIRECT_BAD_LOCATION, "passthrough_internal_redirect_bad_location", COUNTER)            \
+    X(HCM_REDIRECT_UNSAFE_SCHEME, "passthrough_internal_redirect_unsafe_scheme", COUNTER)          \
+    X(HCM_REDIRECT_TOO_MANY, "passthrough_internal_redirect_too_many_redirects", COUNTER)          \
+    X(HCM_REDIRECT_NO_ROUTE, "passthrough_internal_redirect_no_route", COUNTER)                    \
+    X(HCM_REDIRECT_PREDICATE, "passthrough_internal_redirect_predicate", COUNTER)
 
 enum { HCM_STATS(STATS_ENUM) HCM_NUM_STATS };
 
@@ -117,7 +124,12 @@ struct hcm_config {
     bool strip_any_port, strip_matching_port, strip_trailing_dot;
     bool suppress_envoy_headers; /* of the router */
     bool dynamic_stats;          /* of the router: response codes of clusters are counted */
-    bool trailers;               /* http_protocol_options.enable_trailers */
+    bool respect_expected_timeout, suppress_grpc_codes; /* of the router */
+    struct access_log **upstream_logs;                  /* of the router: one entry a try */
+    size_t num_upstream_logs;
+    const struct str *strict_headers; /* of the router: strict_check_headers */
+    size_t num_strict;
+    bool trailers; /* http_protocol_options.enable_trailers */
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     enum underscores underscores;

@@ -224,6 +224,12 @@ static void compile_filters(struct hcm_config *c, const struct compile_env *env,
         const struct router_config *r = c->filters.terminal;
         c->suppress_envoy_headers = r->suppress_envoy_headers;
         c->dynamic_stats = r->dynamic_stats;
+        c->respect_expected_timeout = r->respect_expected_timeout;
+        c->suppress_grpc_codes = r->suppress_grpc_codes;
+        c->strict_headers = r->strict_headers;
+        c->num_strict = r->num_strict;
+        c->upstream_logs = r->upstream_logs;
+        c->num_upstream_logs = r->num_upstream_logs;
     }
     hcm_upgrades_compile(c, &fenv, m, e);
 }
@@ -287,6 +293,8 @@ void hcm_config_free(void *config)
         return;
     for (size_t i = 0; i < c->num_logs; i++)
         access_log_release(c->logs[i]);
+    for (size_t i = 0; i < c->num_upstream_logs; i++)
+        access_log_release(c->upstream_logs[i]);
     http_filter_list_free(&c->filters);
     for (size_t i = 0; i < c->num_upgrades; i++)
         http_filter_list_free(&c->upgrades[i].filters);

@@ -9,8 +9,12 @@
 #include "proxy/observe/metadata.h"
 #include "tls/transport.h"
 
-/* Envoy's response flags. X(id, short, long) */
+/* Envoy's response flags, those that are set before others first, as it prints them in the order of
+ * setting. X(id, short, long) */
 #define RESPONSE_FLAGS(X)                                                                          \
+    X(DELAY_INJECTED, "DI", "DelayInjected")                                                       \
+    X(UPSTREAM_RETRY_LIMIT_EXCEEDED, "URX", "UpstreamRetryLimitExceeded")                          \
+    X(UPSTREAM_OVERFLOW, "UO", "UpstreamOverflow")                                                 \
     X(FAILED_LOCAL_HEALTH_CHECK, "LH", "FailedLocalHealthCheck")                                   \
     X(NO_HEALTHY_UPSTREAM, "UH", "NoHealthyUpstream")                                              \
     X(UPSTREAM_REQUEST_TIMEOUT, "UT", "UpstreamRequestTimeout")                                    \
@@ -18,15 +22,12 @@
     X(UPSTREAM_REMOTE_RESET, "UR", "UpstreamRemoteReset")                                          \
     X(UPSTREAM_CONNECTION_FAILURE, "UF", "UpstreamConnectionFailure")                              \
     X(UPSTREAM_CONNECTION_TERMINATION, "UC", "UpstreamConnectionTermination")                      \
-    X(UPSTREAM_OVERFLOW, "UO", "UpstreamOverflow")                                                 \
     X(NO_ROUTE_FOUND, "NR", "NoRouteFound")                                                        \
-    X(DELAY_INJECTED, "DI", "DelayInjected")                                                       \
     X(FAULT_INJECTED, "FI", "FaultInjected")                                                       \
     X(RATE_LIMITED, "RL", "RateLimited")                                                           \
     X(UNAUTHORIZED_EXTERNAL_SERVICE, "UAEX", "UnauthorizedExternalService")                        \
     X(RATELIMIT_SERVICE_ERROR, "RLSE", "RateLimitServiceError")                                    \
     X(DOWNSTREAM_CONNECTION_TERMINATION, "DC", "DownstreamConnectionTermination")                  \
-    X(UPSTREAM_RETRY_LIMIT_EXCEEDED, "URX", "UpstreamRetryLimitExceeded")                          \
     X(STREAM_IDLE_TIMEOUT, "SI", "StreamIdleTimeout")                                              \
     X(INVALID_ENVOY_REQUEST_HEADERS, "IH", "InvalidEnvoyRequestHeaders")                           \
     X(DOWNSTREAM_PROTOCOL_ERROR, "DPE", "DownstreamProtocolError")                                 \

@@ -1,12 +1,15 @@
 #include "proxy/router/retry.h"
 
 #include "proxy/http/stream.h"
+#include "proxy/router/matchers.h"
+#include "proxy/worker.h"
 
 #define RETRY_GRPC                                                                                 \
     (RETRY(GRPC_CANCELLED) | RETRY(GRPC_DEADLINE_EXCEEDED) | RETRY(GRPC_RESOURCE_EXHAUSTED) |      \
      RETRY(GRPC_UNAVAILABLE) | RETRY(GRPC_INTERNAL))
 
-static uint32_t words(struct str text)
+/* The known words of a list; *all says whether there were no others. */
+static uint32_t words(struct str text, bool *all)
 {
     static const struct {
         struct str word;
@@ -18,12 +21,16 @@ static uint32_t words(struct str text)
     };
     uint32_t on = 0;
     struct str word;
+    *all = true;
     while (str_next(&text, ',', &word)) {
+        uint32_t before = on;
         word = str_trim(word);
-        for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-            if (str_eq(word, known[i].word))
-                on |= known[i].bit;
+        bool found = false;
+        for (size_t i = 0; i < ARRAY_LEN(known) && !found; i++) {
+            found = str_eq(word, known[i].word);
+            on = found ? before | known[i].bit : on;
         }
+        *all &= found;
     }
     return on;
 }
@@ -44,7 +51,8 @@ static void take_words(struct router *r, struct headers *h, enum header_id id, u
     struct header *f = headers_known(h, id);
     if (!f)
         return;
-    r->retry.on |= words(f->value) & allowed;
+    bool all;
+    r->retry.on |= words(f->value, &all) & allowed;
     headers_remove_known(h, id);
 }
 
@@ -54,9 +62,6 @@ static void take_codes(struct router *r, struct headers *h)
     struct str name = STR("x-envoy-retriable-status-codes"), text, word;
     struct arena *a = r->stream->arena;
     uint64_t n;
-    if (!headers_known(h, HDR_X_ENVOY_INTERNAL))
-        return;
-    headers_remove(h, STR("x-envoy-retriable-header-names"));
     if (!headers_value(h, name, a, &text))
         return;
     size_t had = r->retry.num_status_codes;
@@ -70,6 +75,38 @@ static void take_codes(struct router *r, struct headers *h)
     r->retry.status_codes = codes;
     r->retry.num_status_codes = had;
     headers_remove(h, name);
+}
+
+static void take_names(struct router *r, struct headers *h)
+{
+    struct str name = STR("x-envoy-retriable-header-names"), text, word;
+    struct arena *a = r->stream->arena;
+    if (!headers_value(h, name, a, &text))
+        return;
+    struct str *v = arena_alloc(a, (text.len / 2 + 1) * sizeof(*v));
+    size_t n = 0;
+    while (str_next(&text, ',', &word)) {
+        word = str_trim(word);
+        char *p = arena_bytes(a, word.len);
+        for (size_t i = 0; i < word.len; i++)
+            p[i] = word.p[i] >= 'A' && word.p[i] <= 'Z' ? (char)(word.p[i] | 0x20) : word.p[i];
+        if (word.len)
+            v[n++] = str_n(p, word.len);
+    }
+    r->retry_names = v;
+    r->num_retry_names = n;
+    headers_remove(h, name);
+}
+
+/* retriable_request_headers: only such requests are tried again. */
+static bool request_fits(const struct router *r)
+{
+    const struct retry_policy *p = &r->retry;
+    for (size_t i = 0; i < p->num_request_headers; i++) {
+        if (header_match(&p->request_headers[i], r->stream->request, r->stream->arena))
+            return true;
+    }
+    return p->num_request_headers == 0;
 }
 
 void retry_init(struct router *r)
@@ -89,17 +126,14 @@ void retry_init(struct router *r)
     }
     take_words(r, h, HDR_X_ENVOY_RETRY_ON, ~RETRY_GRPC);
     take_words(r, h, HDR_X_ENVOY_RETRY_GRPC_ON, RETRY_GRPC);
-    take_codes(r, h);
+    if (!request_fits(r))
+        r->retry.on = 0;
     if (take_number(h, HDR_X_ENVOY_MAX_RETRIES, &n))
         r->retries_left = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
-    r->timeout_ms = route_timeout_ms(route, h);
-    if (take_number(h, HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, &n))
-        r->timeout_ms = n;
-    r->per_try_ms = r->retry.per_try_timeout_ms;
-    if (take_number(h, HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, &n))
-        r->per_try_ms = n;
-    if (r->timeout_ms && r->per_try_ms >= r->timeout_ms)
-        r->per_try_ms = 0;
+    if (!headers_known(h, HDR_X_ENVOY_INTERNAL))
+        return;
+    take_codes(r, h);
+    take_names(r, h);
 }
 
 static bool status_listed(const struct retry_policy *p, unsigned status)
@@ -133,6 +167,20 @@ static uint32_t grpc_bit(const struct headers *h)
     return 0;
 }
 
+static bool header_listed(const struct router *r, const struct headers *h)
+{
+    const struct retry_policy *p = &r->retry;
+    for (size_t i = 0; i < p->num_response_headers; i++) {
+        if (header_match(&p->response_headers[i], h, r->stream->arena))
+            return true;
+    }
+    for (size_t i = 0; i < r->num_retry_names; i++) {
+        if (headers_find(h, r->retry_names[i]))
+            return true;
+    }
+    return false;
+}
+
 bool retry_wants_response(const struct router *r, const struct headers *h)
 {
     const struct retry_policy *p = &r->retry;
@@ -149,7 +197,30 @@ bool retry_wants_response(const struct router *r, const struct headers *h)
         return true;
     if ((p->on & RETRY(RETRIABLE_STATUS_CODES)) && status_listed(p, status))
         return true;
+    if ((p->on & RETRY(RETRIABLE_HEADERS)) && header_listed(r, h))
+        return true;
     return (p->on & grpc_bit(h)) != 0;
+}
+
+uint64_t retry_wait_ms(const struct router *r, const struct headers *h)
+{
+    const struct retry_policy *p = &r->retry;
+    for (size_t i = 0; i < p->num_reset_headers; i++) {
+        const struct header *f = headers_find(h, p->reset_headers[i].name);
+        uint64_t n;
+        if (!f || !str_to_u64(str_trim(f->value), &n))
+            continue;
+        if (p->reset_headers[i].timestamp) {
+            uint64_t now = loop_wall_us(r->stream->worker->loop) / 1000000;
+            if (n < now)
+                continue;
+            n -= now;
+        }
+        if (n > p->reset_max_ms / 1000)
+            continue;
+        return n * 1000;
+    }
+    return 0;
 }
 
 bool retry_wants_failure(const struct router *r, enum try_failure f, bool started)
@@ -166,4 +237,15 @@ bool retry_wants_failure(const struct router *r, enum try_failure f, bool starte
     if (f == TRY_CONNECT_FAILED || f == TRY_CONNECT_TIMEOUT)
         return (on & RETRY(CONNECT_FAILURE)) != 0;
     return false;
+}
+
+bool retry_header_valid(struct str name, struct str value)
+{
+    bool grpc = str_eq(name, STR("x-envoy-retry-grpc-on"));
+    uint64_t n;
+    bool all;
+    if (!grpc && !str_eq(name, STR("x-envoy-retry-on")))
+        return str_to_u64(str_trim(value), &n);
+    uint32_t on = words(value, &all);
+    return all && !(on & (grpc ? ~RETRY_GRPC : RETRY_GRPC));
 }

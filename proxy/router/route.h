@@ -9,6 +9,7 @@
 #include "cluster/circuit.h"
 #include "proxy/http/headers.h"
 #include "proxy/observe/format.h"
+#include "proxy/router/policies.h"
 
 struct filter_state;
 struct format_string;
@@ -21,44 +22,6 @@ struct tls_peer;
 
 /* non_forwarding_action forwards to no cluster: what no filter answers is answered with 503, NC. */
 enum route_action { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT };
-
-/* retry_on words. X(id, "word") */
-#define RETRY_ON(X)                                                                                \
-    X(5XX, "5xx")                                                                                  \
-    X(GATEWAY_ERROR, "gateway-error")                                                              \
-    X(CONNECT_FAILURE, "connect-failure")                                                          \
-    X(RETRIABLE_4XX, "retriable-4xx")                                                              \
-    X(REFUSED_STREAM, "refused-stream")                                                            \
-    X(RETRIABLE_STATUS_CODES, "retriable-status-codes")                                            \
-    X(RESET, "reset")                                                                              \
-    X(RESET_BEFORE_REQUEST, "reset-before-request")                                                \
-    X(RETRIABLE_HEADERS, "retriable-headers")                                                      \
-    X(ENVOY_RATELIMITED, "envoy-ratelimited")                                                      \
-    X(HTTP3_POST_CONNECT_FAILURE, "http3-post-connect-failure")                                    \
-    X(GRPC_CANCELLED, "cancelled")                                                                 \
-    X(GRPC_DEADLINE_EXCEEDED, "deadline-exceeded")                                                 \
-    X(GRPC_RESOURCE_EXHAUSTED, "resource-exhausted")                                               \
-    X(GRPC_UNAVAILABLE, "unavailable")                                                             \
-    X(GRPC_INTERNAL, "internal")
-
-enum retry_on_bit {
-#define X(id, word) RETRY_BIT_##id,
-    RETRY_ON(X)
-#undef X
-        NUM_RETRY_ON
-};
-#define RETRY(id) (1u << RETRY_BIT_##id)
-
-struct retry_policy {
-    uint32_t on; /* RETRY(...) set */
-    uint32_t num_retries;
-    uint64_t per_try_timeout_ms, per_try_idle_timeout_ms; /* 0: none */
-    uint64_t backoff_base_ms, backoff_max_ms;             /* 25, 250 */
-    const uint16_t *status_codes;
-    size_t num_status_codes;
-    bool previous_hosts;    /* retry_host_predicate previous_hosts */
-    uint32_t host_attempts; /* host_selection_retry_max_attempts, 1 */
-};
 
 struct weighted_cluster {
     struct str name;
@@ -124,8 +87,12 @@ struct route {
     size_t num_hash;
     const struct route_upgrade *upgrades; /* of what is not here the connection manager decides */
     size_t num_upgrades;
-    bool auto_host_rewrite;           /* route_rewrite_host_auto once the host is chosen */
-    const struct retry_policy *retry; /* NULL: none; the virtual host's if the route has none */
+    bool auto_host_rewrite; /* route_rewrite_host_auto once the host is chosen */
+    /* Of the route, or of its virtual host where it has none; NULL: none. */
+    const struct retry_policy *retry;
+    const struct hedge_policy *hedge;
+    struct mirrors mirrors;
+    const struct internal_redirects *redirects;
     struct str decorator;
     bool decorator_propagate;
     const struct metadata *metadata; /* NULL: none */
@@ -155,6 +122,7 @@ struct route_table {
     bool ignore_path_parameters;
     struct str vhost_header; /* lower case: instead of the authority; empty: none */
     struct headers_mutation *request, *response;
+    struct mirrors mirrors;
     struct http_filter_overrides *filters; /* typed_per_filter_config; NULL: none */
     struct str *internal_only;             /* internal_only_headers, lower case */
     size_t num_internal_only;

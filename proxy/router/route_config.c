@@ -61,7 +61,6 @@ static void compile_require_tls(struct vhost *v, const VirtualHost *m)
 struct matched_routes {
     struct route_compiler *c;
     struct vhost *v;
-    const struct retry_policy *retry;
 };
 
 static void *compile_route_action(void *arg, struct str type_name, const void *action)
@@ -72,11 +71,11 @@ static void *compile_route_action(void *arg, struct str type_name, const void *a
     if (str_eq(type_name, STR("envoy.config.route.v3.Route"))) {
         l->n = 1;
         l->v = arena_zalloc(c->a, sizeof(*l->v));
-        route_entry_compile(c, l->v, action, m->v, m->retry);
+        route_entry_compile(c, l->v, action, m->v);
         route_list_index(l, c->a);
     } else if (str_eq(type_name, STR("envoy.config.route.v3.RouteList"))) {
         const Envoy__Config__Route__V3__RouteList *list = action;
-        route_list_compile(c, l, (void *const *)list->routes, list->n_routes, m->v, m->retry);
+        route_list_compile(c, l, (void *const *)list->routes, list->n_routes, m->v);
     } else {
         errors_add(c->e, NULL, "the action '%.*s' is not supported", STR_ARG(type_name));
         return NULL;
@@ -88,10 +87,9 @@ static void *compile_route_action(void *arg, struct str type_name, const void *a
     return l;
 }
 
-static void compile_matcher(struct route_compiler *c, struct vhost *v, const VirtualHost *m,
-                            const struct retry_policy *retry)
+static void compile_matcher(struct route_compiler *c, struct vhost *v, const VirtualHost *m)
 {
-    struct matched_routes routes = {.c = c, .v = v, .retry = retry};
+    struct matched_routes routes = {.c = c, .v = v};
     size_t mark = errors_push(c->e, "matcher");
     v->matcher = match_tree_compile(c->regexes, c->a, m->matcher, compile_route_action, &routes,
                                     c->e);
@@ -102,7 +100,6 @@ static void compile_matcher(struct route_compiler *c, struct vhost *v, const Vir
 
 static void compile_vhost(struct route_compiler *c, struct vhost *v, const VirtualHost *m)
 {
-    struct retry_policy *retry = NULL;
     v->name = arena_str(c->a, str_of(m->name));
     compile_require_tls(v, m);
     v->request = REQUEST_MUTATION(c->a, m, c->e);
@@ -112,18 +109,10 @@ static void compile_vhost(struct route_compiler *c, struct vhost *v, const Virtu
     v->metadata = route_metadata_compile(c->a, m->metadata);
     v->attempt_count = m->include_request_attempt_count;
     v->attempt_count_response = m->include_attempt_count_in_response;
-    v->timeout_retry_header = m->include_is_timeout_retry_header;
-    v->has_body_limit = m->request_body_buffer_limit || m->per_request_buffer_limit_bytes;
-    v->body_limit = wkt_u64(m->request_body_buffer_limit,
-                            wkt_u32(m->per_request_buffer_limit_bytes, 0));
-    if (m->retry_policy) {
-        size_t mark = errors_push(c->e, "retry_policy");
-        retry = retry_policy_compile(c->a, m->retry_policy, c->e);
-        errors_pop(c->e, mark);
-    }
-    route_list_compile(c, &v->routes, (void *const *)m->routes, m->n_routes, v, retry);
+    vhost_policies_compile(&v->policies, c->regexes, c->a, m, c->table->mirrors, c->e);
+    route_list_compile(c, &v->routes, (void *const *)m->routes, m->n_routes, v);
     if (m->matcher)
-        compile_matcher(c, v, m, retry);
+        compile_matcher(c, v, m);
     for (size_t i = 0; i < m->n_domains; i++) {
         size_t mark = errors_push_index(c->e, "domains", i);
         vhost_index_add(&c->table->inside->vhosts, c->a, v, str_of(m->domains[i]), c->e);
@@ -145,6 +134,12 @@ static void check_list(const struct route_list *l, const struct route_compile_op
             if (r->weighted[k].name.len && !opts->cluster_known(opts->arg, r->weighted[k].name))
                 errors_add(e, "route.weighted_clusters", "unknown cluster '%.*s'",
                            STR_ARG(r->weighted[k].name));
+        }
+        for (size_t k = 0; k < r->mirrors.n; k++) {
+            struct str name = r->mirrors.v[k].cluster;
+            if (name.len && !opts->cluster_known(opts->arg, name))
+                errors_add(e, "route.request_mirror_policies", "unknown shadow cluster '%.*s'",
+                           STR_ARG(name));
         }
         errors_pop(e, mark);
     }
@@ -210,6 +205,8 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
     t->response = RESPONSE_MUTATION(c.a, m, e);
     t->filters = route_overrides_compile(&c, (void *const *)m->typed_per_filter_config,
                                          m->n_typed_per_filter_config);
+    t->mirrors = mirrors_compile(c.a, (void *const *)m->request_mirror_policies,
+                                 m->n_request_mirror_policies, e);
     bool validate = c.opts->cluster_known &&
                     wkt_bool(m->validate_clusters, c.opts->validate_clusters);
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {

@@ -63,13 +63,13 @@ void route_list_index(struct route_list *l, struct arena *a)
 }
 
 void route_list_compile(struct route_compiler *c, struct route_list *l, void *const *routes,
-                        size_t n, struct vhost *v, const struct retry_policy *retry)
+                        size_t n, struct vhost *v)
 {
     l->n = n;
     l->v = arena_zalloc(c->a, (n + 1) * sizeof(*l->v));
     for (size_t i = 0; i < n; i++) {
         size_t mark = errors_push_index(c->e, "routes", i);
-        route_entry_compile(c, &l->v[i], routes[i], v, retry);
+        route_entry_compile(c, &l->v[i], routes[i], v);
         errors_pop(c->e, mark);
     }
     route_list_index(l, c->a);

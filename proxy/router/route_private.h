@@ -107,10 +107,9 @@ struct vhost {
     struct match_tree *matcher; /* -> struct route_list, instead of routes; NULL: none */
     struct lists_item *lists;
     enum { TLS_NOT_REQUIRED, TLS_EXTERNAL, TLS_ALL } require_tls;
-    bool attempt_count, attempt_count_response, timeout_retry_header; /* for its routes */
-    bool has_body_limit;
-    uint64_t body_limit;
-    const struct metadata *metadata; /* NULL: none */
+    bool attempt_count, attempt_count_response; /* for its routes */
+    struct route_policies policies;             /* for those that have none of their own */
+    const struct metadata *metadata;            /* NULL: none */
     struct headers_mutation *request, *response;
     struct http_filter_overrides *filters; /* typed_per_filter_config; NULL: none */
     struct route tls_redirect;             /* what require_tls answers with */
@@ -148,7 +147,7 @@ struct http_filter_overrides *route_overrides_compile(struct route_compiler *c,
 
 /* route_entry_compile compiles one Route message into `r`. */
 void route_entry_compile(struct route_compiler *c, struct route_entry *r, const void *route_msg,
-                         struct vhost *vhost, const struct retry_policy *vhost_retry);
+                         struct vhost *vhost);
 
 /* route_metadata_compile compiles a core.v3.Metadata; NULL: there is none. */
 const struct metadata *route_metadata_compile(struct arena *a, const void *metadata);
@@ -176,7 +175,7 @@ struct str route_rewrite_path(const struct route_entry *en, const struct rewrite
 
 /* route_list_compile compiles Route messages (below the field "routes") and indexes them. */
 void route_list_compile(struct route_compiler *c, struct route_list *l, void *const *routes,
-                        size_t n, struct vhost *v, const struct retry_policy *retry);
+                        size_t n, struct vhost *v);
 
 /* route_list_index fills in the index of compiled routes. */
 void route_list_index(struct route_list *l, struct arena *a);
@@ -200,6 +199,3 @@ bool route_cookie_value(const struct headers *h, struct str name, struct str *ou
 
 /* route_query_value finds the first parameter of that name in a target. */
 bool route_query_value(struct str target, struct str name, struct str *out);
-
-/* retry_policy_compile compiles a RetryPolicy message. */
-struct retry_policy *retry_policy_compile(struct arena *a, const void *msg, struct errors *e);

@@ -5,7 +5,9 @@
 #include "proxy/http/stream.h"
 #include "proxy/listener/downstream.h"
 #include "proxy/network/proxy_header_write.h"
+#include "proxy/observe/access_log.h"
 #include "proxy/router/router.h"
+#include "proxy/router/test_faults.h"
 #include "proxy/worker.h"
 
 enum { UPSTREAM_MAGIC = 0x55505351 };
@@ -17,6 +19,28 @@ static struct http_client_limits response_limits(const struct cluster_config *co
     return (struct http_client_limits){
         config->max_headers_kb ? config->max_headers_kb * 1024 : RESPONSE_HEADERS_BYTES,
         config->max_headers_count ? config->max_headers_count : RESPONSE_HEADERS, &config->http1};
+}
+
+const struct pool_protocol *upstream_protocol(const struct cluster *c, enum http_protocol down)
+{
+    switch (c->config->http) {
+    case UPSTREAM_HTTP1:
+        break;
+    case UPSTREAM_HTTP2:
+        return &h2_client_protocol;
+    case UPSTREAM_DOWNSTREAM:
+        return down == PROTOCOL_HTTP2 ? &h2_client_protocol : &h1_client_protocol;
+    case UPSTREAM_AUTO:
+        return &http_auto_protocol;
+    }
+    return &h1_client_protocol;
+}
+
+struct codec_stream *upstream_open(struct pool_conn *pc, const struct cluster *c, struct arena *a,
+                                   const struct codec_events *events, void *user)
+{
+    struct http_client_limits limits = response_limits(c->config);
+    return http_client_stream(pc, a, &limits, events, user);
 }
 
 static uint64_t now_us(const struct upstream_request *u)
@@ -43,20 +67,50 @@ static void let_go(struct upstream_request *u)
     u->pc = NULL;
     timer_disarm(&u->per_try);
     timer_disarm(&u->per_try_idle);
+    timer_disarm(&u->max_duration);
 }
 
 static void failed(struct upstream_request *u, enum try_failure f, struct str transport)
 {
-    bool started = u->started_us != 0;
     let_go(u);
-    router_on_failed(u->router, f, transport, started);
+    router_on_failed(u->router, u, f, transport);
+}
+
+/* --- lost races --- */
+
+bool upstream_request_written(const struct upstream_request *u)
+{
+    return u->pc && u->pc->conn.bytes_written != u->bytes_written;
+}
+
+/* Safe methods (RFC 9110 section 9.2.1) without a body: twice is as good as once. */
+static bool harmless(const struct stream *s)
+{
+    static const struct str safe[] = {{"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
+    if (!s->request_end || s->info.bytes_received || s->request_trailers)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(safe); i++) {
+        if (str_eq(s->request->method, safe[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Whether the connection that failed had served others before and was closed without a word. */
+static bool lost_race(const struct upstream_request *u)
+{
+    if (!u->pc || u->pc->requests < 2 || u->got_headers)
+        return false;
+    if (!u->http2 && u->pc->conn.bytes_read != u->bytes_read)
+        return false;
+    return (!u->http2 && !upstream_request_written(u)) || harmless(u->router->stream);
 }
 
 /* --- events of the upstream codec --- */
 
 static void touch(struct upstream_request *u)
 {
-    uint64_t idle = u->router->retry.per_try_idle_timeout_ms;
+    uint64_t idle = u->router->per_try_idle_ms;
     if (idle && u->sent_end)
         timer_arm(&u->per_try_idle, idle);
 }
@@ -69,6 +123,7 @@ static void response_ended(struct upstream_request *u)
         let_go(u); /* otherwise the exchange is reset when the try is dropped */
     timer_disarm(&u->per_try);
     timer_disarm(&u->per_try_idle);
+    timer_disarm(&u->max_duration);
 }
 
 static void on_informational(void *user, struct headers *h)
@@ -82,35 +137,38 @@ static void on_headers(void *user, struct headers *h, bool end)
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     struct router *r = u->router;
     u->got_headers = true;
+    u->response = h;
     r->stream->info.upstream_first_rx_us = now_us(u);
     cluster_count_outcome(r->cluster, u->host, OUTCOME_STATUS, h->status);
     timer_disarm(&u->per_try);
     touch(u);
     if (end)
         response_ended(u);
-    router_on_headers(r, h, end);
+    router_on_headers(r, u, h, end);
 }
 
 static void on_data(void *user, struct buffer *data, bool end)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     touch(u);
+    u->body_received += data->len;
     if (end)
         response_ended(u);
-    router_on_data(u->router, data, end);
+    router_on_data(u->router, u, data, end);
 }
 
 static void on_trailers(void *user, struct headers *h)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     response_ended(u);
-    router_on_trailers(u->router, h);
+    router_on_trailers(u->router, u, h);
 }
 
 static void on_reset(void *user, enum reset_reason why, struct str detail)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     enum try_failure f = TRY_CONN_TERMINATED;
+    u->raced = why == RESET_CONN_TERMINATED && lost_race(u);
     switch (why) {
     case RESET_LOCAL:
     case RESET_CONN_TERMINATED:
@@ -130,7 +188,7 @@ static void on_reset(void *user, enum reset_reason why, struct str detail)
     }
     if (why == RESET_REMOTE || why == RESET_REFUSED)
         count(u, CLUSTER_UPSTREAM_RQ_RX_RESET);
-    if (!u->got_headers)
+    if (!u->got_headers && !u->raced)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_RESET, 0);
     failed(u, f, STR_NULL);
 }
@@ -145,7 +203,7 @@ static void on_below(void *user)
 {
     struct upstream_request *u = OBJ_CAST(user, struct upstream_request, UPSTREAM_MAGIC);
     u->above = false;
-    router_on_writable(u->router);
+    router_on_writable(u->router, u);
 }
 
 static const struct codec_events events = {
@@ -160,22 +218,27 @@ static const struct codec_events events = {
 
 /* --- timeouts --- */
 
-static void timed_out(struct upstream_request *u, enum try_failure why, uint32_t stat)
+static void timed_out(struct upstream_request *u, enum try_failure f, uint32_t stat)
 {
     struct codec_stream *cs = u->cs;
     count(u, stat);
-    if (!u->got_headers)
+    if (!u->got_headers && f != TRY_MAX_DURATION)
         cluster_count_outcome(u->router->cluster, u->host, OUTCOME_TIMEOUT, 0);
+    let_go(u);
     if (cs && u->http2)
         count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
-    failed(u, why, STR_NULL);
+    router_on_failed(u->router, u, f, STR_NULL);
 }
 
 static void on_per_try(void *arg)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
+    if (u->router->hedge) {
+        router_on_late(u->router, u);
+        return;
+    }
     timed_out(u, TRY_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
 }
 
@@ -185,28 +248,34 @@ static void on_per_try_idle(void *arg)
     timed_out(u, TRY_IDLE_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT);
 }
 
+static void on_max_duration(void *arg)
+{
+    struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
+    timed_out(u, TRY_MAX_DURATION, CLUSTER_UPSTREAM_RQ_MAX_DURATION_REACHED);
+}
+
 /* The per-try timeout runs from the moment the whole request was there to be sent. */
 static void arm_per_try(struct upstream_request *u)
 {
     struct router *r = u->router;
-    if (r->per_try_ms && u->sent_end && !u->got_headers)
+    if (r->per_try_ms && u->sent_end && !u->got_headers && !u->late)
         timer_arm(&u->per_try, r->per_try_ms);
     touch(u);
 }
 
 /* --- the slot --- */
 
-static void describe(struct upstream_request *u)
+void upstream_request_describe(struct upstream_request *u)
 {
     struct stream *s = u->router->stream;
     struct stream_info *si = &s->info;
-    u->bytes_read = u->pc->conn.bytes_read;
-    u->bytes_written = u->pc->conn.bytes_written;
+    if (!u->pc)
+        return;
     si->upstream_local = u->pc->conn.local;
     si->upstream_remote = u->host->addr;
     u->http2 = u->pc->proto == &h2_client_protocol;
     si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
-    si->upstream_first_tx_us = now_us(u);
+    si->upstream_first_tx_us = u->started_us;
     stream_info_set_upstream_tls(si, conn_peer(&u->pc->conn), s->arena);
     if (s->hc->config->scheme_match_upstream)
         s->request->scheme = si->upstream_tls ? STR("https") : STR("http");
@@ -221,6 +290,33 @@ static const struct route_upgrade *connect_here(const struct stream *s)
         return NULL;
     const struct route_upgrade *u = route_upgrade_find(s->route, STR("CONNECT"));
     return u && u->has_connect && (connect || u->allow_post) ? u : NULL;
+}
+
+static struct codec_stream *open_tunnel(struct upstream_request *u,
+                                        const struct route_upgrade *connect)
+{
+    struct stream *s = u->router->stream;
+    if (connect->proxy_protocol) {
+        proxy_header_write(&u->pc->conn.out, connect->proxy_protocol, &s->info.downstream_remote,
+                           &s->hc->down->info.local);
+        conn_flush_soon(&u->pc->conn);
+    }
+    return tcp_client_stream(u->pc, s->arena, &events, u);
+}
+
+/* As long as not one byte could be written, any request may be sent once more. */
+static void hold_body(struct upstream_request *u)
+{
+    struct router *r = u->router;
+    if (u->http2 || u->pc->requests < 2 || r->keep || !u->body.len || r->raced)
+        return;
+    r->hold = true;
+    buffer_cleanup(&r->replay);
+    for (size_t off = 0, n; off < u->body.len; off += n) {
+        char bytes[4096];
+        n = buffer_copy_out(&u->body, off, bytes, sizeof(bytes));
+        buffer_add(&r->replay, bytes, n);
+    }
 }
 
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, struct str detail)
@@ -243,62 +339,56 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     }
     u->pc = pc;
     u->started_us = now_us(u);
-    describe(u);
-    struct http_client_limits limits = response_limits(r->cluster->config);
+    u->bytes_read = pc->conn.bytes_read;
+    u->bytes_written = pc->conn.bytes_written;
+    upstream_request_describe(u);
+    if (r->max_try_ms)
+        timer_arm(&u->max_duration, r->max_try_ms);
+    hold_body(u);
     const struct route_upgrade *connect = connect_here(s);
     if (connect)
-        u->cs = tcp_client_stream(pc, s->arena, &events, u);
+        u->cs = open_tunnel(u, connect);
     else
-        u->cs = http_client_stream(pc, s->arena, &limits, &events, u);
-    if (connect && connect->proxy_protocol) {
-        proxy_header_write(&pc->conn.out, connect->proxy_protocol, &s->info.downstream_remote,
-                           &s->hc->down->info.local);
-        conn_flush_soon(&pc->conn);
-    }
+        u->cs = upstream_open(pc, r->cluster, s->arena, &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
-    bool end = s->request_end && r->body.len == 0 && !trailers;
+    bool end = s->request_end && u->body.len == 0 && !trailers;
     u->sent_end = end;
     if (end)
         s->info.upstream_last_tx_us = now_us(u);
     u->cs->ops->headers(u->cs, s->request, end);
+    test_fault(r, u, end ? FAULT_AWAITED : FAULT_HEAD_SENT);
     if (!u->over && !end)
-        router_on_writable(r);
+        router_on_writable(r, u);
     if (!u->over)
         arm_per_try(u);
 }
 
-static const struct pool_protocol *protocol_for(const struct router *r)
-{
-    if (connect_here(r->stream))
-        return &pool_protocol_tcp;
-    switch (r->cluster->config->http) {
-    case UPSTREAM_HTTP1:
-        return &h1_client_protocol;
-    case UPSTREAM_HTTP2:
-        return &h2_client_protocol;
-    case UPSTREAM_DOWNSTREAM:
-        return r->stream->info.protocol == PROTOCOL_HTTP2 ? &h2_client_protocol
-                                                          : &h1_client_protocol;
-    case UPSTREAM_AUTO:
-        return &http_auto_protocol;
-    }
-    return &h1_client_protocol;
-}
-
-struct upstream_request *upstream_request_new(struct router *r, struct host *h)
+struct upstream_request *upstream_request_new(struct router *r, struct host *h, bool fresh)
 {
     struct stream *s = r->stream;
     struct upstream_request *u = ARENA_NEW(s->arena, struct upstream_request);
     u->magic = UPSTREAM_MAGIC;
     u->router = r;
     u->host = h;
-    timer_init(&u->per_try, s->worker->loop, on_per_try, u);
-    timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
+    u->begun_us = now_us(u);
+    u->attempt = r->tries;
+    if (r->per_try_ms)
+        timer_init(&u->per_try, s->worker->loop, on_per_try, u);
+    if (r->per_try_idle_ms)
+        timer_init(&u->per_try_idle, s->worker->loop, on_per_try_idle, u);
+    if (r->max_try_ms)
+        timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
-    struct pool_options opts;
-    pool_acquire(r->cluster, h, protocol_for(r), downstream_pool_options(s->info.conn, &opts),
+    struct pool_options room = {0};
+    const struct pool_options *options = downstream_pool_options(s->info.conn, &room);
+    if (fresh) {
+        room.fresh = true;
+        options = &room;
+    }
+    const struct pool_protocol *protocol = upstream_protocol(r->cluster, s->info.protocol);
+    pool_acquire(r->cluster, h, connect_here(s) ? &pool_protocol_tcp : protocol, options,
                  s->route->priority, &u->slot, on_slot, u);
     return u;
 }
@@ -322,7 +412,9 @@ void upstream_request_body(struct upstream_request *u, struct buffer *b, bool en
         u->sent_end = true;
         si->upstream_last_tx_us = now_us(u);
     }
+    u->body_sent += b->len;
     u->cs->ops->data(u->cs, b, end);
+    test_fault(u->router, u, end ? FAULT_AWAITED : FAULT_BODY_SENT);
     if (end && !u->over)
         arm_per_try(u);
 }
@@ -332,6 +424,7 @@ void upstream_request_trailers(struct upstream_request *u, const struct headers 
     u->sent_end = true;
     u->router->stream->info.upstream_last_tx_us = now_us(u);
     u->cs->ops->trailers(u->cs, h);
+    test_fault(u->router, u, FAULT_AWAITED);
     if (!u->over)
         arm_per_try(u);
 }
@@ -351,6 +444,27 @@ void upstream_request_resume(struct upstream_request *u)
         u->cs->ops->resume(u->cs);
 }
 
+/* The line of one try (Router.upstream_log): what it alone came to. */
+static void write_logs(struct upstream_request *u)
+{
+    struct stream *s = u->router->stream;
+    const struct hcm_config *cfg = s->hc->config;
+    struct stream_info si = s->info;
+    si.response = u->response;
+    si.response_code = u->response ? u->response->status : 0;
+    si.response_trailers = u->got_headers ? si.response_trailers : NULL;
+    si.flags = u->flags;
+    si.code_details = STR_NULL;
+    si.attempts = u->attempt;
+    si.bytes_sent = u->body_sent;
+    si.bytes_received = u->body_received;
+    si.upstream_host = u->host->address_text;
+    si.start_us = u->begun_us;
+    si.end_us = now_us(u);
+    for (size_t i = 0; i < cfg->num_upstream_logs; i++)
+        access_log_write(cfg->upstream_logs[i], &si);
+}
+
 void upstream_request_drop(struct upstream_request **up)
 {
     struct upstream_request *u = *up;
@@ -361,10 +475,13 @@ void upstream_request_drop(struct upstream_request **up)
     if (!u->over && !cs)
         pool_cancel(&u->slot);
     let_go(u);
+    if (u->router->stream->hc->config->num_upstream_logs)
+        write_logs(u);
     if (cs && u->http2) /* in HTTP/1 the connection ends */
         count(u, CLUSTER_UPSTREAM_RQ_TX_RESET);
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
+    buffer_cleanup(&u->body);
     host_unref(u->host);
     u->host = NULL;
     u->magic = 0;

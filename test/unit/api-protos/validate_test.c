@@ -124,6 +124,9 @@ START_TEST(test_text)
            "{\"stat_prefix\":\"a\",\"response_trailer_prefix\":\"\"}", ""); /* not strict */
     EXPECT(envoy__config__core__v3__header_value, "{\"key\":\"a\\nb\"}",
            "key: value is not a valid HTTP header name");
+    /* Not strict: no name at all is a valid one, as in Envoy. */
+    EXPECT(envoy__config__route__v3__route_action__request_mirror_policy, "{\"cluster\":\"a\"}",
+           "");
     EXPECT(envoy__config__core__v3__header_value, "{\"key\":\"a\",\"value\":\"x\\r\"}",
            "value: value is not a valid HTTP header value");
     EXPECT(envoy__config__route__v3__redirect_action, "{\"host_redirect\":\"a\\nb\"}",

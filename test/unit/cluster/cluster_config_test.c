@@ -130,9 +130,7 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->idle_timeout_ms, 10000);
     ck_assert_uint_eq(c->max_connection_duration_ms, 60000);
     ck_assert_uint_eq(c->max_requests_per_connection, 7);
-    ck_assert(warned("typed_extension_protocol_options["
-                     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions]."
-                     "common_http_protocol_options.max_stream_duration"));
+    ck_assert_uint_eq(c->max_stream_ms, 5000);
     ck_assert_uint_eq(c->max_headers_count, 50);
     ck_assert_uint_eq(c->max_headers_kb, 20);
     ck_assert(c->http1.trailers);

@@ -656,6 +656,88 @@ START_TEST(per_host_limit)
 }
 END_TEST
 
+static void ask_fresh(struct ask *a)
+{
+    const struct pool_options options = {.fresh = true};
+    *a = (struct ask){0};
+    pool_acquire(cluster(), host, &proto, &options, PRIORITY_DEFAULT, &a->rq, on_slot, a);
+}
+
+START_TEST(fresh_passes_the_idle_ones_by)
+{
+    struct ask a, b, c;
+    publish(config_new());
+    get(&a);
+    pool_release(a.pc, true);
+    ask_fresh(&b);
+    fixture_spin(&f, &b.done);
+    ck_assert_ptr_ne(b.pc, a.pc);
+    get(&c); /* the idle one is there for others */
+    ck_assert_ptr_eq(c.pc, a.pc);
+    pool_release(b.pc, true);
+    pool_release(c.pc, true);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 2);
+}
+END_TEST
+
+START_TEST(fresh_takes_the_place_of_an_idle_one_at_the_limit)
+{
+    struct ask a, b;
+    struct cluster_config *config = config_new();
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_CX] = 1;
+    publish(config);
+    get(&a);
+    pool_release(a.pc, true);
+    ask_fresh(&b);
+    fixture_spin(&f, &b.done);
+    ck_assert_int_eq(b.result, POOL_READY);
+    ck_assert_uint_eq(b.pc->requests, 1);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_ACTIVE), 1);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 2);
+    pool_release(b.pc, true);
+}
+END_TEST
+
+START_TEST(fresh_waits_for_a_used_one_to_go_at_the_limit)
+{
+    struct ask a, b, c;
+    struct cluster_config *config = config_new();
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_CX] = 1;
+    publish(config);
+    get(&a);
+    ask_fresh(&b);
+    ask(&c);
+    fixture_turn(&f, 20);
+    ck_assert(!b.done && !c.done);
+    pool_release(a.pc, true); /* will do for c, which came later, but not for b */
+    fixture_spin(&f, &c.done);
+    ck_assert(!b.done);
+    ck_assert_uint_eq(c.pc->requests, 2);
+    pool_release(c.pc, true);
+    fixture_spin(&f, &b.done);
+    ck_assert_uint_eq(b.pc->requests, 1);
+    pool_release(b.pc, true);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 2);
+}
+END_TEST
+
+START_TEST(fresh_can_be_cancelled)
+{
+    struct ask a, b;
+    struct cluster_config *config = config_new();
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_CX] = 1;
+    publish(config);
+    get(&a);
+    ask_fresh(&b);
+    fixture_turn(&f, 3);
+    pool_cancel(&b.rq);
+    pool_release(a.pc, true);
+    fixture_turn(&f, 3);
+    ck_assert(!b.done);
+    ck_assert_int_eq(pools_num_conns(cluster()->pools), 1);
+}
+END_TEST
+
 START_TEST(bytes_are_counted)
 {
     struct ask a;
@@ -708,6 +790,10 @@ int main(void)
     tcase_add_test(t, end_of_worker_with_everything_under_way);
     tcase_add_test(t, options_and_priority_key_pools);
     tcase_add_test(t, per_host_limit);
+    tcase_add_test(t, fresh_passes_the_idle_ones_by);
+    tcase_add_test(t, fresh_takes_the_place_of_an_idle_one_at_the_limit);
+    tcase_add_test(t, fresh_waits_for_a_used_one_to_go_at_the_limit);
+    tcase_add_test(t, fresh_can_be_cancelled);
     tcase_add_test(t, bytes_are_counted);
     suite_add_tcase(s, t);
     r = srunner_create(s);

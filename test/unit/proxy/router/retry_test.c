@@ -3,7 +3,9 @@
 #include "proxy/router/retry.h"
 
 #include "proxy/http/stream.h"
+#include "proxy/network/hcm.h"
 #include "proxy/router/route_private.h"
+#include "proxy/router/router_private.h"
 #include "test/support/yaml_message.h"
 #include <check.h>
 #include <stdlib.h>
@@ -13,13 +15,23 @@ static struct errors errors;
 static struct stream stream;
 static struct route route;
 static struct headers head;
+static struct regex_list regexes;
+static struct hcm_config hcm = {.suppress_envoy_headers = true};
+static struct hcm_conn hcm_conn = {.config = &hcm};
+static struct cluster_config cluster_config;
+static struct cluster cluster = {.config = &cluster_config};
+static struct loop *loop;
+static struct worker worker;
 
 static void setup(void)
 {
     arena_init(&arena, 0);
     errors_init(&errors);
     route = (struct route){0};
-    stream = (struct stream){.arena = &arena, .request = &head, .route = &route};
+    loop = loop_new(true);
+    worker.loop = loop;
+    stream = (struct stream){
+        .arena = &arena, .request = &head, .route = &route, .hc = &hcm_conn, .worker = &worker};
     stream.router.stream = &stream;
     headers_init(&head, &arena);
 }
@@ -28,6 +40,7 @@ static void teardown(void)
 {
     errors_cleanup(&errors);
     arena_cleanup(&arena);
+    loop_free(&loop);
 }
 
 static struct router *start(const char *policy, const char *fields)
@@ -35,7 +48,8 @@ static struct router *start(const char *policy, const char *fields)
     struct str rest = str_of(fields), line;
     if (policy) {
         route.retry = retry_policy_compile(
-            &arena, yaml_message("envoy.config.route.v3.RetryPolicy", policy, &arena), &errors);
+            &regexes, &arena, yaml_message("envoy.config.route.v3.RetryPolicy", policy, &arena),
+            &errors);
         ck_assert(errors_ok(&errors));
     }
     headers_init(&head, &arena);
@@ -44,7 +58,9 @@ static struct router *start(const char *policy, const char *fields)
         headers_add(&head, str_n(line.p, (size_t)colon),
                     str_trim(str_n(line.p + colon + 1, line.len - (size_t)colon - 1)));
     }
-    stream.router = (struct router){.stream = &stream};
+    stream.router = (struct router){.stream = &stream, .cluster = &cluster};
+    stream.router.internal = headers_known(&head, HDR_X_ENVOY_INTERNAL) != NULL;
+    timeouts_init(&stream.router);
     retry_init(&stream.router);
     return &stream.router;
 }
@@ -227,6 +243,178 @@ START_TEST(backoff)
 }
 END_TEST
 
+static struct headers *response_with(unsigned status, const char *name, const char *value)
+{
+    static struct headers h;
+    headers_init(&h, &arena);
+    h.status = (uint16_t)status;
+    headers_add(&h, str_of(name), str_of(value));
+    return &h;
+}
+
+START_TEST(retriable_headers)
+{
+    static const char policy[] = "{retry_on: retriable-headers, retriable_headers: [{name: X-A, "
+                                 "string_match: {prefix: b}}, {name: x-c, present_match: true}]}";
+    struct router *r = start(policy, NULL);
+    ck_assert(retry_wants_response(r, response_with(200, "x-a", "bcd")));
+    ck_assert(!retry_wants_response(r, response_with(200, "x-a", "cd")));
+    ck_assert(retry_wants_response(r, response_with(200, "x-c", "")));
+    ck_assert(!retry_wants_response(r, response_with(503, "x-d", "")));
+    r = start(policy, "x-envoy-internal: true\nx-envoy-retriable-header-names: X-D , x-e");
+    ck_assert(retry_wants_response(r, response_with(200, "x-d", "")));
+    ck_assert(retry_wants_response(r, response_with(200, "x-e", "")));
+    ck_assert(!headers_find(&head, STR("x-envoy-retriable-header-names")));
+    r = start(policy, "x-envoy-retriable-header-names: x-d"); /* a stranger's */
+    ck_assert(!retry_wants_response(r, response_with(200, "x-d", "")));
+}
+END_TEST
+
+START_TEST(retriable_request_headers)
+{
+    static const char policy[] = "{retry_on: 5xx, retriable_request_headers: [{name: ':method', "
+                                 "string_match: {exact: GET}}, {name: x-a, present_match: true}]}";
+    ck_assert_uint_eq(start(policy, NULL)->retry.on, 0);
+    ck_assert_uint_eq(start(policy, "x-a: 1")->retry.on, RETRY(5XX));
+    ck_assert_uint_eq(start(policy, "x-envoy-retry-on: reset")->retry.on, 0);
+}
+END_TEST
+
+static const struct {
+    const char *name, *value;
+    uint64_t ms;
+} waits[] = {
+    {"retry-after", "3", 3000}, {"retry-after", " 20 ", 20000},
+    {"retry-after", "21", 0},   {"retry-after", "", 0},
+    {"retry-after", "-1", 0},   {"retry-after", "0", 0},
+    {"retry-after", "3.5", 0},  {"x-other", "3", 0},
+    {"x-reset", "1", 0},        {"x-reset", "9999999999", 0},
+};
+
+START_TEST(reset_headers)
+{
+    struct router *r = start("{retry_on: 5xx, rate_limited_retry_back_off: {max_interval: 20s, "
+                             "reset_headers: [{name: X-Reset, format: UNIX_TIMESTAMP}, "
+                             "{name: Retry-After}]}}",
+                             NULL);
+    struct headers *h = response_with(503, waits[_i].name, waits[_i].value);
+    ck_assert_uint_eq(retry_wait_ms(r, h), waits[_i].ms);
+    uint64_t now = loop_wall_us(loop) / 1000000;
+    h = response_with(503, "x-reset", arena_printf(&arena, "%llu", now + 7ULL).p);
+    ck_assert_uint_eq(retry_wait_ms(r, h), 7000);
+    headers_add(h, STR("retry-after"), STR("3")); /* the first one that says something */
+    ck_assert_uint_eq(retry_wait_ms(r, h), 7000);
+}
+END_TEST
+
+static const struct {
+    const char *timeout; /* the client's, or NULL */
+    uint64_t max, offset, wanted;
+    const char *sent;
+} grpc[] = {
+    {"1S", 5000, 0, 1000, "1000m"},
+    {"9S", 5000, 0, 5000, "5000m"},
+    {"9S", 0, 0, 9000, "9000m"},
+    {NULL, 5000, 0, 5000, "5000m"},
+    {NULL, 0, 0, 0, NULL},
+    {"100m", 5000, 40, 60, "60m"},
+    {"100m", 5000, 100, 100, "100m"},
+    {"1500u", 5000, 0, 2, "2m"},
+    {"5n", 5000, 0, 1, "1m"},
+    {"1H", 0, 0, 3600000, "3600000m"},
+    {"99999999H", 0, 0, 359999996400000, "359999996400S"},
+    {"123456789S", 5000, 0, 5000, "5000m"},
+    {"S", 5000, 0, 5000, "5000m"},
+    {"1x", 5000, 0, 5000, "5000m"},
+    {"-1S", 5000, 0, 5000, "5000m"},
+};
+
+START_TEST(grpc_timeouts)
+{
+    route.has_max_grpc_timeout = true;
+    route.max_grpc_timeout_ms = grpc[_i].max;
+    route.old_grpc_timeout_offset_ms = grpc[_i].offset;
+    const char *fields = grpc[_i].timeout ? arena_printf(&arena,
+                                                         "content-type: application/grpc\n"
+                                                         "grpc-timeout: %s",
+                                                         grpc[_i].timeout)
+                                                .p
+                                          : "content-type: application/grpc";
+    struct router *r = start(NULL, fields);
+    ck_assert_uint_eq(r->timeout_ms, grpc[_i].wanted);
+    struct header *f = headers_find(&head, STR("grpc-timeout"));
+    if (grpc[_i].sent)
+        ck_assert(f && str_eq(f->value, str_of(grpc[_i].sent)));
+    route.own_durations = true; /* the newer fields have nothing to do with it */
+    ck_assert_uint_eq(start(NULL, fields)->timeout_ms, 0);
+}
+END_TEST
+
+START_TEST(rare_headers)
+{
+    static const char fields[] = "x-envoy-internal: true\n"
+                                 "x-envoy-upstream-stream-duration-ms: 70\n"
+                                 "x-envoy-hedge-on-per-try-timeout: true\n"
+                                 "x-envoy-upstream-rq-timeout-alt-response: 1";
+    struct router *r = start(NULL, fields);
+    ck_assert_uint_eq(r->max_try_ms, 70);
+    ck_assert_uint_eq(r->timeout_status, 204);
+    ck_assert(r->hedge);
+    HEADERS_FOREACH(f, &head)
+        ck_assert(f->id == HDR_X_ENVOY_INTERNAL);
+    static const struct hedge_policy hedge = {true};
+    route.hedge = &hedge;
+    ck_assert(start(NULL, NULL)->hedge);
+    ck_assert(
+        !start(NULL, "x-envoy-internal: true\nx-envoy-hedge-on-per-try-timeout: false")->hedge);
+}
+END_TEST
+
+static const struct {
+    const char *name, *value;
+    bool valid;
+} strict[] = {
+    {"x-envoy-max-retries", "3", true},
+    {"x-envoy-max-retries", "3x", false},
+    {"x-envoy-max-retries", "", false},
+    {"x-envoy-retry-on", "5xx,reset", true},
+    {"x-envoy-retry-on", "5xx,bogus", false},
+    {"x-envoy-retry-on", "cancelled", false},
+    {"x-envoy-retry-grpc-on", "cancelled, internal", true},
+    {"x-envoy-retry-grpc-on", "5xx", false},
+    {"x-envoy-upstream-rq-timeout-ms", "1", true},
+};
+
+START_TEST(strict_headers)
+{
+    ck_assert(retry_header_valid(str_of(strict[_i].name), str_of(strict[_i].value)) ==
+              strict[_i].valid);
+}
+END_TEST
+
+/* Errors with their paths: what cannot be honoured is refused. */
+static const struct {
+    const char *policy, *path;
+} refused[] = {
+    {"{retry_host_predicate: [{name: a}]}", "retry_host_predicate[0]"},
+    {"{retry_options_predicates: [{name: a, typed_config: {'@type': "
+     "type.googleapis.com/google.protobuf.BoolValue, value: true}}]}",
+     "retry_options_predicates[0]"},
+    {"{retry_priority: {name: a}}", "retry_priority.typed_config"},
+    {"{retry_back_off: {base_interval: 1s, max_interval: 0.5s}}", "retry_back_off.max_interval"},
+};
+
+START_TEST(refusals)
+{
+    (void)retry_policy_compile(
+        &regexes, &arena,
+        yaml_message("envoy.config.route.v3.RetryPolicy", refused[_i].policy, &arena), &errors);
+    ck_assert_uint_ge(errors.num_errors, 1);
+    ck_assert_msg(str_starts(errors.first->path, str_of(refused[_i].path)), "%.*s",
+                  STR_ARG(errors.first->text));
+}
+END_TEST
+
 START_TEST(unknown_word_is_said)
 {
     (void)start("{retry_on: '5xx, nonsense'}", NULL);
@@ -247,6 +435,13 @@ int main(void)
         {status_codes_from_callers_of_ours, 1},
         {timeout, ARRAY_LEN(timeouts)},
         {backoff, ARRAY_LEN(backoffs)},
+        {retriable_headers, 1},
+        {retriable_request_headers, 1},
+        {reset_headers, ARRAY_LEN(waits)},
+        {grpc_timeouts, ARRAY_LEN(grpc)},
+        {rare_headers, 1},
+        {strict_headers, ARRAY_LEN(strict)},
+        {refusals, ARRAY_LEN(refused)},
         {unknown_word_is_said, 1},
     };
     Suite *s = suite_create("retry");
