@@ -6,7 +6,15 @@
 struct router_config {
     bool suppress_envoy_headers;
     bool dynamic_stats; /* response codes of clusters are counted */
+    struct http_filter_list upstream_filters;
 };
+
+/* router_upstream_filters is the list of each try, of the router's configuration; NULL gives NULL.
+ */
+static inline const struct http_filter_list *router_upstream_filters(const struct router_config *c)
+{
+    return c ? &c->upstream_filters : NULL;
+}
 
 /* Its compile returns a struct router_config. (proxy/router/router_config.c) */
 extern const struct http_filter_ops router_filter;

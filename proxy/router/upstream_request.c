@@ -4,6 +4,8 @@
 #include "cluster/cluster_stats.h"
 #include "proxy/http/stream.h"
 #include "proxy/router/router.h"
+#include "proxy/router/router_config.h"
+#include "proxy/router/upstream_filters.h"
 #include "proxy/worker.h"
 
 enum { UPSTREAM_MAGIC = 0x55505351 };
@@ -231,6 +233,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     describe(u);
     struct http_client_limits limits = response_limits(r->cluster->config);
     u->cs = http_client_stream(pc, s->arena, &limits, &events, u);
+    u->cs = upstream_filters_wrap(
+        u->cs, s, router_upstream_filters(s->hc->config->filters.terminal), &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
