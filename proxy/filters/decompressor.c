@@ -279,7 +279,7 @@ static bool slice(struct http_filter *f, enum http_way way, struct way_state *w)
         return false;
     }
     give(f, way, &out, false);
-    buffer_cleanup(&out); /* room that the library did not fill */
+    buffer_cleanup(&out);              /* room that the library did not fill */
     return r == BODY_FULL && w->codec; /* without one the exchange is over */
 }
 

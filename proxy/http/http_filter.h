@@ -86,8 +86,9 @@ struct http_filter_config {
     bool disabled; /* unless a route enables it */
 };
 
-/* http_filter_config_now is the configuration that a stream which begins now gets, and keeps: the one
- * place where discovered configuration would be swapped in (config_discovery is refused so far). */
+/* http_filter_config_now is the configuration that a stream which begins now gets, and keeps: the
+ * one place where discovered configuration would be swapped in (config_discovery is refused so
+ * far). */
 static inline const void *http_filter_config_now(const struct http_filter_config *c)
 {
     return c->config;
