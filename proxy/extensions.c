@@ -4,6 +4,7 @@
 #include "proxy/network/network_filter.h"
 #include "proxy/network/tcp_proxy.h"
 #include "proxy/router/router_config.h"
+#include "proxy/router/upstream_filters.h"
 
 static const struct network_filter_ops *const network_filters[] = {
     &hcm_filter,
@@ -32,6 +33,7 @@ static const struct http_filter_ops *const http_filters[] = {
     &grpc_web_filter,
     &header_mutation_filter,
     &router_filter,
+    &upstream_codec_filter,
 };
 
 const struct http_filter_ops *http_filter_find(struct str type_name, struct str name)

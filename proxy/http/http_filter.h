@@ -178,6 +178,7 @@ struct http_filter_list {
     size_t n;
     bool terminated; /* a terminal filter was the last entry; it is not in v */
     void *terminal;  /* what its compile returned */
+    const struct http_filter_ops *terminal_ops;
 };
 
 /* http_filter_list_compile compiles a list of HttpFilter messages into env->arena; the path of the

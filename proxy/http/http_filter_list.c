@@ -45,6 +45,7 @@ static void compile_entry(const struct http_filter_env *env, const HttpFilter *f
     if (ops->terminal) {
         out->terminated = true;
         out->terminal = config;
+        out->terminal_ops = ops;
         return;
     }
     out->v[out->n++] = (struct http_filter_config){
@@ -76,4 +77,7 @@ void http_filter_list_free(struct http_filter_list *l)
             l->v[i].ops->free(l->v[i].config);
         l->v[i].config = NULL;
     }
+    if (l->terminal && l->terminal_ops->free)
+        l->terminal_ops->free(l->terminal);
+    l->terminal = NULL;
 }

@@ -8,6 +8,26 @@
 
 typedef Envoy__Extensions__Filters__Http__Router__V3__Router Router;
 
+/* The filters of each try. */
+static void compile_upstream(const struct http_filter_env *env, struct router_config *c,
+                             const Router *m, struct errors *e)
+{
+    const struct http_filter_env upstream = {
+        .compile = env->compile,
+        .arena = env->arena,
+        .upstream = true,
+    };
+    if (!m->n_upstream_http_filters)
+        return;
+    size_t before = e->num_errors;
+    http_filter_list_compile(&upstream, (void *const *)m->upstream_http_filters,
+                             m->n_upstream_http_filters, "upstream_http_filters",
+                             &c->upstream_filters, e);
+    if (!c->upstream_filters.terminated && e->num_errors == before)
+        errors_add(e, "upstream_http_filters",
+                   "the last filter must be envoy.filters.http.upstream_codec");
+}
+
 static void *compile(const struct http_filter_env *env, const void *msg, struct errors *e)
 {
     const Router *m = msg;
@@ -33,7 +53,14 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
             c->upstream_logs[c->num_upstream_logs++] = l;
         errors_pop(e, mark);
     }
+    compile_upstream(env, c, m, e);
     return c;
+}
+
+static void free_config(void *config)
+{
+    struct router_config *c = config;
+    http_filter_list_free(&c->upstream_filters);
 }
 
 const struct http_filter_ops router_filter = {
@@ -41,4 +68,5 @@ const struct http_filter_ops router_filter = {
     .type_name = "envoy.extensions.filters.http.router.v3.Router",
     .terminal = true,
     .compile = compile,
+    .free = free_config,
 };

@@ -7,7 +7,9 @@
 #include "proxy/network/proxy_header_write.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router.h"
+#include "proxy/router/router_config.h"
 #include "proxy/router/test_faults.h"
+#include "proxy/router/upstream_filters.h"
 #include "proxy/worker.h"
 
 enum { UPSTREAM_MAGIC = 0x55505351 };
@@ -57,13 +59,13 @@ static void count(struct upstream_request *u, uint32_t stat)
 static void let_go(struct upstream_request *u)
 {
     struct stream_info *si = &u->router->stream->info;
-    if (u->pc && !(u->cs && http_client_wire(u->pc, u->cs, &si->upstream_wire_bytes_received,
-                                             &si->upstream_wire_bytes_sent))) {
+    if (u->pc && !(u->wire && http_client_wire(u->pc, u->wire, &si->upstream_wire_bytes_received,
+                                               &si->upstream_wire_bytes_sent))) {
         si->upstream_wire_bytes_received = u->pc->conn.bytes_read - u->bytes_read;
         si->upstream_wire_bytes_sent = u->pc->conn.bytes_written - u->bytes_written;
     }
     u->over = true;
-    u->cs = NULL;
+    u->cs = u->wire = NULL;
     u->pc = NULL;
     timer_disarm(&u->per_try);
     timer_disarm(&u->per_try_idle);
@@ -350,6 +352,9 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
         u->cs = open_tunnel(u, connect);
     else
         u->cs = upstream_open(pc, r->cluster, s->arena, &events, u);
+    u->wire = u->cs;
+    u->cs = upstream_filters_wrap(
+        u->cs, s, router_upstream_filters(s->hc->config->filters.terminal), &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && upstream_request_takes_trailers(u);

@@ -15,9 +15,10 @@ struct upstream_request {
     struct host *host;             /* referenced */
     struct pool_request slot;
     struct pool_conn *pc;
-    const struct headers *response;                   /* the head; NULL: none came */
-    uint64_t flags;                                   /* FLAG(...) of its failure */
-    struct codec_stream *cs;                          /* NULL before the slot and after the end */
+    const struct headers *response; /* the head; NULL: none came */
+    uint64_t flags;                 /* FLAG(...) of its failure */
+    struct codec_stream *wire;      /* of the codec, below the filters; set and cleared with cs */
+    struct codec_stream *cs;        /* NULL before the slot and after the end */
     struct timer per_try, per_try_idle, max_duration; /* zeroed where there is no such limit */
     struct buffer body;                               /* not yet given to the exchange */
     uint64_t begun_us, started_us;                    /* began to wait for a slot; had one */

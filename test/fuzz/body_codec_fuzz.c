@@ -6,8 +6,11 @@
  * body is decompressed in pieces under limits, or it is compressed and must come back; or it is an
  * accept-encoding. The second byte is the size of the pieces. */
 #include "api-protos/message.h"
+#include "envoy/extensions/compression/zstd/compressor/v3/zstd.pb-c.h"
+#include "envoy/extensions/compression/zstd/decompressor/v3/zstd.pb-c.h"
 #include "proxy/filters/body_codec.h"
 #include "proxy/filters/compressor_choice.h"
+#include <zdict.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -18,11 +21,40 @@ static const struct body_library_ops *const in_ops[] = {&gzip_decompressor, &bro
 static const struct body_library_ops *const out_ops[] = {&gzip_compressor, &brotli_compressor,
                                                          &zstd_compressor};
 
+/* The same every time; trained once. */
+static Envoy__Config__Core__V3__DataSource *dictionary(void)
+{
+    static Envoy__Config__Core__V3__DataSource ds = ENVOY__CONFIG__CORE__V3__DATA_SOURCE__INIT;
+    static char dict[2048], samples[64 * 64];
+    static size_t sizes[64];
+    if (ds.inline_bytes.len)
+        return &ds;
+    for (size_t i = 0; i < sizeof(samples); i++)
+        samples[i] = (char)("abcdefgh"[i % 8] + i / 64 % 3 * (i % 5));
+    for (size_t i = 0; i < 64; i++)
+        sizes[i] = 64;
+    size_t len = ZDICT_trainFromBuffer(dict, sizeof(dict), samples, sizes, 64);
+    CHECK(!ZDICT_isError(len));
+    ds.specifier_case = ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_BYTES;
+    ds.inline_bytes = (ProtobufCBinaryData){len, (uint8_t *)dict};
+    return &ds;
+}
+
 static struct body_library *make(const struct body_library_ops *o, struct arena *a)
 {
     struct errors e;
     errors_init(&e);
-    struct body_library *l = o->compile(a, pb_new(pb_find(str_of(o->type_name)), a), &e);
+    ProtobufCMessage *m = pb_new(pb_find(str_of(o->type_name)), a);
+    Envoy__Config__Core__V3__DataSource *ds = dictionary();
+    if (o == &zstd_compressor) {
+        ((Envoy__Extensions__Compression__Zstd__Compressor__V3__Zstd *)m)->dictionary = ds;
+    } else if (o == &zstd_decompressor) {
+        Envoy__Extensions__Compression__Zstd__Decompressor__V3__Zstd *z = (void *)m;
+        z->dictionaries = arena_alloc(a, sizeof(ds));
+        z->dictionaries[0] = ds;
+        z->n_dictionaries = 1;
+    }
+    struct body_library *l = o->compile(a, m, &e);
     CHECK(l && l->chunk > 0);
     errors_cleanup(&e);
     return l;
