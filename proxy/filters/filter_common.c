@@ -55,3 +55,27 @@ struct str filter_lower(struct arena *a, struct str s)
     p[s.len] = '\0';
     return str_n(p, s.len);
 }
+
+static bool cookie_in(struct str rest, struct str name, struct str *out)
+{
+    struct str part;
+    while (str_next(&rest, ';', &part)) {
+        part = str_trim(part);
+        if (part.len <= name.len || part.p[name.len] != '=' || !str_starts(part, name))
+            continue;
+        struct str v = str_n(part.p + name.len + 1, part.len - name.len - 1);
+        bool quoted = v.len >= 2 && v.p[0] == '"' && v.p[v.len - 1] == '"';
+        *out = quoted ? str_n(v.p + 1, v.len - 2) : v;
+        return true;
+    }
+    return false;
+}
+
+bool filter_cookie(const struct headers *h, struct str name, struct str *out)
+{
+    for (const struct header *f = headers_known(h, HDR_COOKIE); f; f = headers_next(h, f)) {
+        if (cookie_in(f->value, name, out))
+            return true;
+    }
+    return false;
+}

@@ -29,3 +29,7 @@ bool filter_chance(uint32_t ppm);
 
 /* filter_lower copies s in lower case into an arena. */
 struct str filter_lower(struct arena *a, struct str s);
+
+/* filter_cookie finds a cookie in the request's Cookie fields (RFC 6265 section 5.4), without the
+ * quotes around its value. False: there is none of that name. */
+bool filter_cookie(const struct headers *h, struct str name, struct str *out);

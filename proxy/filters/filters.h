@@ -10,3 +10,7 @@ extern const struct http_filter_ops csrf_filter;
 extern const struct http_filter_ops decompressor_filter;
 extern const struct http_filter_ops fault_filter;
 extern const struct http_filter_ops header_mutation_filter;
+extern const struct http_filter_ops header_to_metadata_filter;
+extern const struct http_filter_ops health_check_filter;
+extern const struct http_filter_ops json_to_metadata_filter;
+extern const struct http_filter_ops set_metadata_filter;
