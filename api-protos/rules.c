@@ -107,11 +107,12 @@ static bool matches(struct str pattern, struct str s)
     return ok;
 }
 
-/* The two patterns of HTTP header names and values, with and without `strict`. */
+/* The two patterns of HTTP header names and values, with and without `strict`. Only a strict name
+ * must not be empty. */
 static bool header_ok(struct str s, bool name, bool strict)
 {
     static const char token[] = "!#$%&'*+-.^_|~`";
-    if (name && s.len == 0)
+    if (name && strict && s.len == 0)
         return false;
     for (size_t i = 0; i < s.len; i++) {
         char c = s.p[i];

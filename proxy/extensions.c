@@ -19,11 +19,22 @@ const struct network_filter_ops *network_filter_find(struct str type_name)
     return NULL;
 }
 
+/* clang-format off: one a line */
 static const struct http_filter_ops *const http_filters[] = {
-    &buffer_filter, &buffer_filter,     &cors_filter,         &csrf_filter,
-    &fault_filter,  &compressor_filter, &decompressor_filter, &header_mutation_filter,
-    &router_filter, &router_filter,
+    &buffer_filter,
+    &compressor_filter,
+    &cors_filter,
+    &csrf_filter,
+    &decompressor_filter,
+    &fault_filter,
+    &header_mutation_filter,
+    &header_to_metadata_filter,
+    &health_check_filter,
+    &json_to_metadata_filter,
+    &router_filter,
+    &set_metadata_filter,
 };
+/* clang-format on */
 
 const struct http_filter_ops *http_filter_find(struct str type_name, struct str name)
 {

@@ -131,8 +131,8 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
     struct h2m_config *c = ARENA_NEW(env->arena, struct h2m_config);
     if (!m)
         return c;
-    compile_rules(&c->request, c, env->arena, m->request_rules, m->n_request_rules,
-                  "request_rules", e);
+    compile_rules(&c->request, c, env->arena, m->request_rules, m->n_request_rules, "request_rules",
+                  e);
     compile_rules(&c->response, c, env->arena, m->response_rules, m->n_response_rules,
                   "response_rules", e);
     return c;
@@ -151,8 +151,8 @@ static struct json *protobuf_value(struct arena *a, struct str bytes)
 {
     struct errors e;
     errors_init(&e);
-    const Google__Protobuf__Value *v =
-        PB_UNPACK(Google__Protobuf__Value, google__protobuf__value, bytes, a, &e, NULL);
+    const Google__Protobuf__Value *v = PB_UNPACK(Google__Protobuf__Value, google__protobuf__value,
+                                                 bytes, a, &e, NULL);
     struct json *j = v ? metadata_from_value(a, v) : NULL;
     errors_cleanup(&e);
     return j;

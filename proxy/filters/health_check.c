@@ -53,6 +53,7 @@ enum { CACHE_DEGRADED = 1024, CACHE_SHIFT = 16 };
 
 struct health_state {
     bool ours; /* answered here once the request is complete */
+    bool from_cache;
     bool degraded;
 };
 
@@ -161,6 +162,7 @@ static void answer(struct http_filter *f)
     } else if (c->pass_through) {
         status = cached(f, &s->degraded);
         status = status ? status : 200; /* it ran out meanwhile */
+        s->from_cache = true;
         details = STR("health_check_cached");
         stat = HEALTH_CACHED;
     } else if (c->num_clusters) {
@@ -232,9 +234,11 @@ static enum filter_status on_request_trailers(struct http_filter *f, struct head
 
 static enum filter_status on_response_headers(struct http_filter *f, struct headers *h, bool end)
 {
-    if (f->state) {
+    const struct health_state *s = f->state;
+    if (s) {
         const struct bootstrap *b = f->stream->worker->server->bootstrap;
-        remember(f, h->status, headers_find(h, STR("x-envoy-degraded")) != NULL);
+        if (!s->from_cache) /* which would keep it alive for ever */
+            remember(f, h->status, headers_find(h, STR("x-envoy-degraded")) != NULL);
         headers_set(h, STR("x-envoy-upstream-healthchecked-cluster"), b->node_cluster);
     }
     if (failing(f))

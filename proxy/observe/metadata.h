@@ -37,7 +37,7 @@ void metadata_merge(struct metadata *m, struct arena *a, struct str ns, const st
 
 /* Values. Texts are borrowed. METADATA_VALUE_MAX: the longest text that a filter takes over from a
  * message. */
-enum { METADATA_VALUE_MAX = 8192 };
+enum { METADATA_VALUE_MAX = 8191 };
 struct json *metadata_string(struct arena *a, struct str s);
 struct json *metadata_number(struct arena *a, double d);
 struct json *metadata_bool(struct arena *a, bool b);
@@ -49,8 +49,8 @@ struct Google__Protobuf__Struct;
 struct Google__Protobuf__Value;
 struct Envoy__Config__Core__V3__Metadata;
 
-/* metadata_from_struct, metadata_from_value and metadata_from_message make them of the protobuf messages (NULL: empty).
- * Texts are copied. */
+/* metadata_from_struct, metadata_from_value and metadata_from_message make them of the protobuf
+ * messages (NULL: empty). Texts are copied. */
 struct json *metadata_from_struct(struct arena *a, const struct Google__Protobuf__Struct *s);
 struct json *metadata_from_value(struct arena *a, const struct Google__Protobuf__Value *v);
 void metadata_from_message(struct metadata *m, struct arena *a,

@@ -38,8 +38,8 @@ START_TEST(test_both_ways)
 }
 END_TEST
 
-static const char *const bad[] = {"Z",    "Zg",   "Zg=",  "Zg===", "Z===", "====",     "Zh==",
-                                  "Zm9=", "Z=g=", "Zg==Zg==", "Zm 9", "Zm9-", "Zm9v\n", "=Zm9"};
+static const char *const bad[] = {"Z",    "Zg",   "Zg=",      "Zg===", "Z===", "====",   "Zh==",
+                                  "Zm9=", "Z=g=", "Zg==Zg==", "Zm 9",  "Zm9-", "Zm9v\n", "=Zm9"};
 
 START_TEST(test_malformed)
 {
