@@ -146,6 +146,10 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     struct host *const *tried;       /* previous_hosts: pass these by */
     size_t num_tried;
     unsigned max_tries; /* host_selection_retry_max_attempts + 1 */
+    /* The host that a session asks for, taken if it is a member that is not unhealthy. NULL: none.
+     * Not for ORIGINAL_DST. */
+    const struct addr *override_host;
+    bool override_strict; /* else no host at all */
 };
 
 /* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH; the

@@ -33,6 +33,7 @@ static const struct http_filter_ops *const http_filters[] = {
     &json_to_metadata_filter,
     &router_filter,
     &set_metadata_filter,
+    &stateful_session_filter,
 };
 /* clang-format on */
 

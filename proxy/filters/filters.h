@@ -14,3 +14,4 @@ extern const struct http_filter_ops header_to_metadata_filter;
 extern const struct http_filter_ops health_check_filter;
 extern const struct http_filter_ops json_to_metadata_filter;
 extern const struct http_filter_ops set_metadata_filter;
+extern const struct http_filter_ops stateful_session_filter;

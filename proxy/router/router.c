@@ -219,6 +219,8 @@ static void start_try(struct router *r)
         .tried = r->tried,
         .num_tried = r->retry.previous_hosts ? r->num_tried : 0,
         .max_tries = r->retry.host_attempts + 1,
+        .override_host = r->tries == 1 ? s->override_host : NULL,
+        .override_strict = s->override_strict,
     };
     struct host *h = cluster_pick(r->cluster, &lb);
     if (!h) {
