@@ -7,6 +7,7 @@
 #include "proxy/filters/filter_common.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/stream.h"
+#include "proxy/network/network_filter.h"
 #include "proxy/router/matchers.h"
 
 #include <math.h>
@@ -15,6 +16,20 @@ typedef Envoy__Extensions__Filters__Http__HeaderToMetadata__V3__Config Config;
 typedef Envoy__Extensions__Filters__Http__HeaderToMetadata__V3__Config__Rule Rule;
 typedef Envoy__Extensions__Filters__Http__HeaderToMetadata__V3__Config__KeyValuePair KeyValue;
 #define H2M(x) ENVOY__EXTENSIONS__FILTERS__HTTP__HEADER_TO_METADATA__V3__CONFIG__##x
+
+#define H2M_STATS(X)                                                                               \
+    X(H2M_BASE64, "base64_decode_failed", COUNTER)                                                 \
+    X(H2M_TOO_LONG, "header_value_too_long", COUNTER)                                              \
+    X(H2M_REGEX, "regex_substitution_failed", COUNTER)                                             \
+    X(H2M_RQ_MISSING, "request_header_not_found", COUNTER)                                         \
+    X(H2M_RQ_ADDED, "request_metadata_added", COUNTER)                                             \
+    X(H2M_RQ_RULES, "request_rules_processed", COUNTER)                                            \
+    X(H2M_RS_MISSING, "response_header_not_found", COUNTER)                                        \
+    X(H2M_RS_ADDED, "response_metadata_added", COUNTER)                                            \
+    X(H2M_RS_RULES, "response_rules_processed", COUNTER)
+enum { H2M_STATS(STATS_ENUM) H2M_NUM_STATS };
+static const struct stats_def stat_defs[] = {H2M_STATS(STATS_DEF)};
+static struct stats_table stat_table = STATS_TABLE(stat_defs);
 
 struct pair {
     struct str ns, key;
@@ -37,6 +52,7 @@ struct rules {
 };
 
 struct h2m_config {
+    struct stats_scope *stats; /* NULL without stat_prefix, and per route */
     struct regex_list regexes;
     struct rules request, response;
 };
@@ -125,7 +141,7 @@ static void compile_rules(struct rules *out, struct h2m_config *c, struct arena 
     }
 }
 
-static void *compile(const struct http_filter_env *env, const void *msg, struct errors *e)
+static void *compile_route(const struct http_filter_env *env, const void *msg, struct errors *e)
 {
     const Config *m = msg;
     struct h2m_config *c = ARENA_NEW(env->arena, struct h2m_config);
@@ -138,10 +154,22 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
     return c;
 }
 
+/* Envoy's prefix has this literal in the place of the filter's name. */
+static void *compile(const struct http_filter_env *env, const void *msg, struct errors *e)
+{
+    const Config *m = msg;
+    struct h2m_config *c = compile_route(env, msg, e);
+    if (m && m->stat_prefix[0] && !env->compile->validate)
+        c->stats = stats_scope_named(
+            &stat_table, arena_printf(env->arena, "http_filter_name.%s", m->stat_prefix));
+    return c;
+}
+
 static void free_config(void *config)
 {
     struct h2m_config *c = config;
     regex_list_free(&c->regexes);
+    stats_scope_free(&c->stats);
 }
 
 /* --- values --- */
@@ -158,11 +186,19 @@ static struct json *protobuf_value(struct arena *a, struct str bytes)
     return j;
 }
 
-static struct json *value_of(const struct pair *p, struct arena *a, struct str text)
+static void count(struct http_filter *f, uint32_t stat)
 {
+    filter_count(f, ((const struct h2m_config *)f->config)->stats, stat);
+}
+
+static struct json *value_of(struct http_filter *f, const struct pair *p, struct str text)
+{
+    struct arena *a = f->stream->arena;
     double number;
-    if (p->base64 && !base64_decode(a, text, &text))
+    if (p->base64 && !base64_decode(a, text, &text)) {
+        count(f, H2M_BASE64);
         return NULL;
+    }
     switch (p->type) {
     case PAIR_STRING:
         return metadata_string(a, text);
@@ -174,30 +210,42 @@ static struct json *value_of(const struct pair *p, struct arena *a, struct str t
     return NULL;
 }
 
-static void set(struct http_filter *f, const struct pair *p, struct str text)
+static bool set(struct http_filter *f, const struct pair *p, struct str text)
 {
     struct arena *a = f->stream->arena;
+    bool had = text.len > 0;
     if (p->value.len)
         text = p->value;
     else if (p->regex)
         text = regex_replace_all(p->regex, text, p->substitution, a);
+    if (had && !text.len)
+        count(f, H2M_REGEX);
+    if (text.len > METADATA_VALUE_MAX)
+        count(f, H2M_TOO_LONG);
     if (!text.len || text.len > METADATA_VALUE_MAX)
-        return;
-    struct json *j = value_of(p, a, text);
+        return false;
+    struct json *j = value_of(f, p, text);
     if (j)
         metadata_set(&f->stream->info.metadata, a, p->ns, p->key, j);
+    return j != NULL;
 }
 
-static void apply(struct http_filter *f, const struct rules *rules, struct headers *h)
+/* `first` is the first of a way's three counters. */
+static void apply(struct http_filter *f, const struct rules *rules, struct headers *h,
+                  uint32_t first)
 {
+    enum { MISSING, ADDED, RULES };
     for (size_t i = 0; i < rules->n; i++) {
         const struct rule *r = &rules->v[i];
         struct str text = STR_NULL;
         bool there = r->cookie ? filter_cookie(h, r->name, &text) && text.len
                                : headers_value(h, r->name, f->stream->arena, &text);
         const struct pair *p = there ? r->present : r->missing;
-        if (p)
-            set(f, p, text);
+        count(f, first + RULES);
+        if (p && !there)
+            count(f, first + MISSING);
+        if (p && set(f, p, text))
+            count(f, first + ADDED);
         if (there && r->remove)
             headers_remove(h, r->name);
     }
@@ -211,13 +259,13 @@ static const struct h2m_config *config_of(const struct http_filter *f)
 
 static enum filter_status on_request_headers(struct http_filter *f, struct headers *h, bool end)
 {
-    apply(f, &config_of(f)->request, h);
+    apply(f, &config_of(f)->request, h, H2M_RQ_MISSING);
     return FILTER_CONTINUE;
 }
 
 static enum filter_status on_response_headers(struct http_filter *f, struct headers *h, bool end)
 {
-    apply(f, &config_of(f)->response, h);
+    apply(f, &config_of(f)->response, h, H2M_RS_MISSING);
     return FILTER_CONTINUE;
 }
 
@@ -226,7 +274,7 @@ const struct http_filter_ops header_to_metadata_filter = {
     .type_name = "envoy.extensions.filters.http.header_to_metadata.v3.Config",
     .route_type_name = "envoy.extensions.filters.http.header_to_metadata.v3.Config",
     .compile = compile,
-    .compile_route = compile,
+    .compile_route = compile_route,
     .free = free_config,
     .free_route = free_config,
     .on_request_headers = on_request_headers,

@@ -64,7 +64,8 @@ struct str session_cookie_write(struct arena *a, struct str address, uint64_t ex
     size_t n = 0;
     p[n++] = TAG_ADDRESS;
     n += put_varint(p + n, address.len);
-    memcpy(p + n, address.p, address.len);
+    if (address.len)
+        memcpy(p + n, address.p, address.len);
     n += address.len;
     if (expires) {
         p[n++] = TAG_EXPIRES;

@@ -152,6 +152,22 @@ def test_header_rules_of_a_route(start, serve):
     assert run.get("x-h: v") == {"route": "v"}
 
 
+def test_header_stats(start, serve):
+    run = Run(start, serve, [header_to_metadata(
+        {"header": "x-h", "on_header_present": pair(encode="BASE64"), "on_header_missing": MISSING},
+        {"header": "x-k", "on_header_present": pair("k2", regex_value_rewrite={
+            "pattern": {"regex": "a"}, "substitution": ""})},
+        response_rules=[{"header": "x-r", "on_header_missing": pair("r", value="v")}],
+        stat_prefix="sp")])
+    for fields in (["x-h: !!"], [coded(b"5")], [], ["x-h:"], [coded(b"x" * 9000)], ["x-k: aa"]):
+        run.get(*fields)
+    assert run.proxy.stats("http_filter_name.sp") == {f"http_filter_name.sp.{n}": v for n, v in {
+        "base64_decode_failed": 1, "header_value_too_long": 1, "regex_substitution_failed": 1,
+        "request_header_not_found": 2, "request_metadata_added": 3, "request_rules_processed": 12,
+        "response_header_not_found": 6, "response_metadata_added": 6,
+        "response_rules_processed": 6}.items()}
+
+
 def test_default_namespace(start, serve):
     run = Run(start, serve, [header_to_metadata({"header": "x-h", "on_header_present": {"key": "k"}})],
               namespace="envoy.filters.http.header_to_metadata")
