@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/stream.h"
 #include "proxy/worker.h"
@@ -34,12 +35,12 @@ static bool begin(struct http_filter *f, struct fault_state *s)
         return true;
     if (s->c->has_max_active &&
         (own->stats ? stats_gauge_now(own->stats, FAULT_ACTIVE) : 0) >= s->c->max_active) {
-        filter_count(f, own->stats, FAULT_OVERFLOW);
+        filter_stats_inc(f, own->stats, FAULT_OVERFLOW);
         return false;
     }
     s->active = true;
     if (own->stats)
-        stats_gauge_inc(own->stats, filter_worker(f), FAULT_ACTIVE);
+        stats_gauge_inc(own->stats, filter_thread(f), FAULT_ACTIVE);
     return true;
 }
 
@@ -48,11 +49,11 @@ static void count_fault(struct http_filter *f, const struct fault_state *s, uint
                         const char *name)
 {
     const struct fault_config *own = f->config;
-    filter_count(f, own->stats, idx);
+    filter_stats_inc(f, own->stats, idx);
     if (!s->from.len || s->c->no_cluster_stats || !own->stats)
         return;
     struct str full = arena_printf(f->stream->arena, "%.*s.%s", STR_ARG(s->from), name);
-    stats_count_name(own->stats, filter_worker(f), "", full);
+    stats_count_name(own->stats, filter_thread(f), "", full);
 }
 
 /* --- abort --- */
@@ -165,7 +166,7 @@ static void limit_response(struct http_filter *f, struct fault_state *s, const s
         return;
     if (!begin(f, s))
         return;
-    filter_count(f, own->stats, FAULT_RATE_LIMITED);
+    filter_stats_inc(f, own->stats, FAULT_RATE_LIMITED);
     if (kbps > SIZE_MAX / 1024)
         kbps = SIZE_MAX / 1024;
     s->bytes_a_tick = (size_t)(kbps * 1024 / TICKS_A_SECOND);
@@ -249,7 +250,7 @@ static void on_complete(struct http_filter *f)
     timer_disarm(&s->tick);
     buffer_cleanup(&s->body);
     if (s->active && own->stats)
-        stats_gauge_dec(own->stats, filter_worker(f), FAULT_ACTIVE);
+        stats_gauge_dec(own->stats, filter_thread(f), FAULT_ACTIVE);
 }
 
 const struct http_filter_ops fault_filter = {

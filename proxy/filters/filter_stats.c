@@ -1,6 +1,7 @@
 #include "proxy/filters/filter_stats.h"
 
 #include "proxy/http/stream.h"
+#include "proxy/network/network_filter.h"
 #include "proxy/worker.h"
 
 enum { MAX_PARTS = 8 };
@@ -12,7 +13,7 @@ struct stats_scope *filter_stats_new(const struct http_filter_env *env, struct s
     struct str rest = env->stat_prefix, first;
     size_t n = 0;
     CHECK(num <= MAX_PARTS);
-    if (rest.len == 0)
+    if (rest.len == 0 || env->compile->validate)
         return NULL;
     /* "http" and a name, which may have dots of its own. */
     (void)str_next(&rest, '.', &first);
@@ -26,6 +27,12 @@ struct stats_scope *filter_stats_new(const struct http_filter_env *env, struct s
             all[n++] = (struct stats_part){parts[i], NULL};
     }
     return stats_scope_new(table, all, n);
+}
+
+struct stats_scope *filter_stats_named(const struct http_filter_env *env, struct stats_table *table,
+                                       struct str name)
+{
+    return filter_stats_new(env, table, &name, 1);
 }
 
 unsigned filter_thread(const struct http_filter *f)

@@ -5,6 +5,7 @@
 #include "base/base64.h"
 #include "envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata.pb-c.h"
 #include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/stream.h"
 #include "proxy/network/network_filter.h"
@@ -188,7 +189,7 @@ static struct json *protobuf_value(struct arena *a, struct str bytes)
 
 static void count(struct http_filter *f, uint32_t stat)
 {
-    filter_count(f, ((const struct h2m_config *)f->config)->stats, stat);
+    filter_stats_inc(f, ((const struct h2m_config *)f->config)->stats, stat);
 }
 
 static struct json *value_of(struct http_filter *f, const struct pair *p, struct str text)

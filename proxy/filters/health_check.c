@@ -5,7 +5,7 @@
 #include "cluster/cluster.h"
 #include "envoy/extensions/filters/http/health_check/v3/health_check.pb-c.h"
 #include "proxy/bootstrap.h"
-#include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/stream.h"
 #include "proxy/network/network_filter.h"
@@ -68,7 +68,7 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
         errors_add(e, "pass_through_mode", "is required");
         return c;
     }
-    c->stats = filter_scope_new(env, &stat_table, STR("health_check"));
+    c->stats = filter_stats_named(env, &stat_table, STR("health_check"));
     c->pass_through = m->pass_through_mode->value;
     c->num_headers = m->n_headers;
     c->headers = header_matches_compile(&c->regexes, a, (void *const *)m->headers, m->n_headers,
@@ -177,12 +177,12 @@ static void answer(struct http_filter *f)
         stat = status == 200 ? HEALTH_NUM_STATS : stat;
     }
     bool good = status / 100 == 2;
-    filter_count(f, c->stats, HEALTH_RQ_TOTAL);
-    filter_count(f, c->stats, good ? HEALTH_OK : HEALTH_FAILED);
+    filter_stats_inc(f, c->stats, HEALTH_RQ_TOTAL);
+    filter_stats_inc(f, c->stats, good ? HEALTH_OK : HEALTH_FAILED);
     if (stat < HEALTH_NUM_STATS)
-        filter_count(f, c->stats, stat);
+        filter_stats_inc(f, c->stats, stat);
     if (s->degraded)
-        filter_count(f, c->stats, HEALTH_DEGRADED);
+        filter_stats_inc(f, c->stats, HEALTH_DEGRADED);
     http_filter_reply(f, status, good ? 0 : FLAG(FAILED_LOCAL_HEALTH_CHECK), details, STR_NULL,
                       add_degraded, s);
 }

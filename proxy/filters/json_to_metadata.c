@@ -3,7 +3,7 @@
  * configuration takes the place of the filter's. */
 #include "api-protos/wkt.h"
 #include "envoy/extensions/filters/http/json_to_metadata/v3/json_to_metadata.pb-c.h"
-#include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/filters/json_rules.h"
 #include "proxy/http/http_chain.h"
@@ -130,7 +130,8 @@ static void leave(struct http_filter *f, enum http_way way, enum json_outcome ou
 {
     const struct j2m_config *c = f->config;
     struct stream *s = f->stream;
-    filter_count(f, c->stats, (way == HTTP_REQUEST ? J2M_RQ_SUCCESS : J2M_RS_SUCCESS) + outcome);
+    filter_stats_inc(f, c->stats,
+                     (way == HTTP_REQUEST ? J2M_RQ_SUCCESS : J2M_RS_SUCCESS) + outcome);
     bool any = json_rules_apply(&rules_of(f, way)->rules, s->arena, outcome, root,
                                 &s->info.metadata);
     if (any && way == HTTP_REQUEST)

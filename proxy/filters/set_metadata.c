@@ -1,6 +1,6 @@
 /* envoy.filters.http.set_metadata: leaves configured dynamic metadata with every request. */
 #include "envoy/extensions/filters/http/set_metadata/v3/set_metadata.pb-c.h"
-#include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/stream.h"
 
@@ -29,7 +29,7 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
     const Config *m = msg;
     struct arena *a = env->arena;
     struct set_metadata_config *c = ARENA_NEW(a, struct set_metadata_config);
-    c->stats = filter_scope_new(env, &stat_table, STR("set_metadata"));
+    c->stats = filter_stats_named(env, &stat_table, STR("set_metadata"));
     if (!m)
         return c;
     c->v = arena_zalloc(a, (m->n_metadata + 1) * sizeof(*c->v));
@@ -61,7 +61,7 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
     struct metadata *m = &f->stream->info.metadata;
     for (size_t i = 0; i < c->n; i++) {
         if (!c->v[i].overwrite && metadata_object(m, c->v[i].ns))
-            filter_count(f, c->stats, SET_METADATA_DENIED);
+            filter_stats_inc(f, c->stats, SET_METADATA_DENIED);
         else
             metadata_merge(m, h->arena, c->v[i].ns, c->v[i].value);
     }

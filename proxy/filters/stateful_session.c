@@ -10,6 +10,7 @@
 #include "envoy/extensions/http/stateful_session/header/v3/header.pb-c.h"
 #include "envoy/type/http/v3/cookie.pb-c.h"
 #include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/filters/session_cookie.h"
 #include "proxy/http/stream.h"
@@ -116,7 +117,7 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
     const Session *m = msg;
     struct session_config *c = config_of(env, m, e);
     if (m && m->stat_prefix[0])
-        c->stats = filter_scope_new(
+        c->stats = filter_stats_named(
             env, &stat_table, arena_printf(env->arena, "stateful_session.%s", m->stat_prefix));
     return c;
 }
@@ -182,7 +183,7 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
     if (c->kind == SESSION_OFF)
         return FILTER_CONTINUE;
     if (!path_fits(c->path, h->path)) {
-        filter_count(f, config->stats, SESSION_NONE);
+        filter_stats_inc(f, config->stats, SESSION_NONE);
         return FILTER_CONTINUE;
     }
     struct session_state *st = ARENA_NEW(h->arena, struct session_state);
@@ -226,10 +227,10 @@ static enum filter_status on_response_headers(struct http_filter *f, struct head
     bool kept = host.len && str_eq(host, st->host);
     if (host.len && !kept)
         tell(st, f, h, host);
-    filter_count(f, config->stats,
-                 kept            ? SESSION_ROUTED
-                 : st->c->strict ? SESSION_FAILED_CLOSED
-                                 : SESSION_FAILED_OPEN);
+    filter_stats_inc(f, config->stats,
+                     kept            ? SESSION_ROUTED
+                     : st->c->strict ? SESSION_FAILED_CLOSED
+                                     : SESSION_FAILED_OPEN);
     return FILTER_CONTINUE;
 }
 

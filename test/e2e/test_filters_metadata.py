@@ -72,6 +72,14 @@ def test_set_metadata_refused(binary, tmp_path):
     assert refusal(binary, tmp_path, [set_metadata({"value": {"a": 1}})])
 
 
+def test_set_metadata_typed(binary, tmp_path):
+    if binary[1]:
+        pytest.skip("Envoy has it")
+    typed = {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "x"}
+    assert "metadata[0].typed_value" in refusal(binary, tmp_path, [set_metadata(
+        {"metadata_namespace": "n", "typed_value": typed})])
+
+
 # --- header_to_metadata ---------------------------------------------------------------------------
 def header_to_metadata(*rules, **more):
     return http_filter("header_to_metadata", "header_to_metadata.v3.Config",
