@@ -44,15 +44,18 @@ static bool begin(struct http_filter *f, struct fault_state *s)
     return true;
 }
 
-/* In general, and of the cluster the request says it comes from. */
+/* In general, and of the cluster the request says it comes from; and leaves the metadata. */
 static void count_fault(struct http_filter *f, const struct fault_state *s, uint32_t idx,
                         const char *name)
 {
     const struct fault_config *own = f->config;
+    struct stream *st = f->stream;
+    if (s->c->metadata)
+        metadata_merge(&st->info.metadata, st->arena, f->name, s->c->metadata);
     filter_stats_inc(f, own->stats, idx);
     if (!s->from.len || s->c->no_cluster_stats || !own->stats)
         return;
-    struct str full = arena_printf(f->stream->arena, "%.*s.%s", STR_ARG(s->from), name);
+    struct str full = arena_printf(st->arena, "%.*s.%s", STR_ARG(s->from), name);
     stats_count_name(own->stats, filter_thread(f), "", full);
 }
 
@@ -231,12 +234,7 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
     s->c = c;
     s->from = header_value(h, "x-envoy-downstream-service-cluster");
     limit_response(f, s, h);
-    if (delay(f, s, h)) {
-        if (c->metadata)
-            metadata_merge(&f->stream->info.metadata, f->stream->arena, f->name, c->metadata);
-        return FILTER_PAUSE;
-    }
-    return abort_now(f, s) ? FILTER_PAUSE : FILTER_CONTINUE;
+    return delay(f, s, h) || abort_now(f, s) ? FILTER_PAUSE : FILTER_CONTINUE;
 }
 
 static void on_complete(struct http_filter *f)

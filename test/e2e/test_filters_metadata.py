@@ -80,6 +80,17 @@ def test_set_metadata_typed(binary, tmp_path):
         {"metadata_namespace": "n", "typed_value": typed})])
 
 
+@pytest.mark.parametrize("fault,want", [
+    ({"abort": {"http_status": 500, "percentage": {"numerator": 100}}}, {"a": 1}),
+    ({"delay": {"fixed_delay": "0.01s", "percentage": {"numerator": 100}}}, {"a": 1}),
+    ({"abort": {"http_status": 500, "percentage": {"numerator": 0}}}, None),
+])
+def test_metadata_of_a_fault(start, serve, fault, want):
+    config = http_filter("fault", "fault.v3.HTTPFault", filter_metadata={"a": 1}, **fault)
+    run = Run(start, serve, [{**config, "name": "n"}])
+    assert run.get() == want
+
+
 # --- header_to_metadata ---------------------------------------------------------------------------
 def header_to_metadata(*rules, **more):
     return http_filter("header_to_metadata", "header_to_metadata.v3.Config",
