@@ -107,7 +107,8 @@ static bool matches(struct str pattern, struct str s)
     return ok;
 }
 
-/* The two patterns of HTTP header names and values, with and without `strict`. */
+/* The two patterns of HTTP header names and values, with and without `strict`. Only a strict name
+ * must not be empty. */
 static bool header_ok(struct str s, bool name, bool strict)
 {
     static const char token[] = "!#$%&'*+-.^_|~`";

@@ -14,6 +14,11 @@ struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
     if (c->original_dst) {
         choice.host = original_dst_pick(c->original_dst, rq);
     } else {
+        struct host *wanted = rq->override_host ? host_set_find(c->hosts, rq->override_host) : NULL;
+        if (wanted && host_healthy(wanted))
+            return host_ref(wanted);
+        if (rq->override_host && rq->override_strict)
+            return NULL;
         choice = lb_pick(c->lb, rq);
         if (choice.panic)
             stats_inc(c->stats, c->thread, CLUSTER_LB_HEALTHY_PANIC);

@@ -150,6 +150,10 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     struct host *const *attempted; /* previous_priorities: leave the priorities of these, */
     size_t num_attempted;
     unsigned update_frequency; /* looking at so many at a time; 0: as they are */
+    /* The host that a session asks for, taken if it is a member that is not unhealthy. NULL: none.
+     * Not for ORIGINAL_DST. */
+    const struct addr *override_host;
+    bool override_strict; /* else no host at all */
 };
 
 /* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH; the

@@ -156,6 +156,10 @@ enum { HOST_OVERPROVISIONING = 140, HOST_PRIORITY_MAX = 128 };
 struct host_set *host_set_new(const struct reclaim_home *home,
                               const struct host_set_spec *spec) WARN_UNUSED;
 
+/* host_set_find returns the member of that address, NULL: none. Costs a comparison a member. Any
+ * thread. */
+struct host *host_set_find(const struct host_set *s, const struct addr *addr);
+
 /* host_set_ref and host_set_unref: any thread; NULL is fine. */
 struct host_set *host_set_ref(struct host_set *s);
 void host_set_unref(struct host_set *s);

@@ -208,6 +208,15 @@ static void fill_hosts(struct host_set *s, const struct host_set_spec *spec)
     s->priority_start[s->num_priorities] = at;
 }
 
+struct host *host_set_find(const struct host_set *s, const struct addr *addr)
+{
+    for (uint32_t i = 0; i < s->num_hosts; i++) {
+        if (addr_eq(&s->hosts[i]->addr, addr))
+            return s->hosts[i];
+    }
+    return NULL;
+}
+
 struct host_set *host_set_new(const struct reclaim_home *home, const struct host_set_spec *spec)
 {
     struct host_set *s = NEW(struct host_set);

@@ -80,7 +80,7 @@ static bool file_to_wire(const char *path, struct arena *a, const struct pb_opts
 
 /* --- node --- */
 
-static struct str make_node(const struct bootstrap *b, const struct options *o, struct arena *a)
+static struct str make_node(struct bootstrap *b, const struct options *o, struct arena *a)
 {
     Envoy__Config__Core__V3__Node node;
     Envoy__Config__Core__V3__Locality locality;
@@ -92,6 +92,7 @@ static struct str make_node(const struct bootstrap *b, const struct options *o, 
         node.id = (char *)(uintptr_t)o->service_node;
     if (!node.cluster[0] && o->service_cluster)
         node.cluster = (char *)(uintptr_t)o->service_cluster;
+    b->node_cluster = arena_str(a, str_of(node.cluster));
     if (!node.locality && o->service_zone) {
         locality.zone = (char *)(uintptr_t)o->service_zone;
         node.locality = &locality;

@@ -10,8 +10,9 @@
 struct bootstrap {
     struct arena arena;
     const Envoy__Config__Bootstrap__V3__Bootstrap *msg;
-    struct str bytes; /* serialized, for config_dump */
-    struct str node;  /* serialized Node with what we add to it */
+    struct str bytes;        /* serialized, for config_dump */
+    struct str node;         /* serialized Node with what we add to it */
+    struct str node_cluster; /* what `node` says its cluster is */
     struct pb_counts counts;
     uint64_t loaded_us; /* wall clock */
 };

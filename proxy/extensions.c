@@ -20,6 +20,7 @@ const struct network_filter_ops *network_filter_find(struct str type_name)
     return NULL;
 }
 
+/* clang-format off: one a line */
 static const struct http_filter_ops *const http_filters[] = {
     &admission_control_filter,
     &bandwidth_limit_filter,
@@ -32,9 +33,15 @@ static const struct http_filter_ops *const http_filters[] = {
     &grpc_stats_filter,
     &grpc_web_filter,
     &header_mutation_filter,
+    &header_to_metadata_filter,
+    &health_check_filter,
+    &json_to_metadata_filter,
     &router_filter,
+    &set_metadata_filter,
+    &stateful_session_filter,
     &upstream_codec_filter,
 };
+/* clang-format on */
 
 const struct http_filter_ops *http_filter_find(struct str type_name, struct str name)
 {

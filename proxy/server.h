@@ -24,7 +24,7 @@ struct server {
     unsigned num_workers, num_started;
     enum server_state state;
     bool workers_started;
-    bool health_failed; /* /healthcheck/fail */
+    _Atomic bool health_failed; /* /healthcheck/fail; workers read it */
     uint64_t start_wall_us, start_ms;
     struct addr local_ip; /* the machine's, ADDR_NONE if it has none but loopback */
     struct bootstrap *bootstrap;

@@ -5,7 +5,7 @@
 #include "base/random.h"
 #include "envoy/extensions/filters/http/admission_control/v3/admission_control.pb-c.h"
 #include "proxy/filters/admission_window.h"
-#include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/filters/grpc_calls.h"
 #include "proxy/http/stream.h"
@@ -122,7 +122,7 @@ static void *compile(const struct http_filter_env *env, const void *msg, struct 
     c->windows = mem_zalloc(c->num_windows * sizeof(*c->windows));
     for (size_t i = 0; i < c->num_windows; i++)
         admission_window_init(&c->windows[i], (uint32_t)(ms / 1000));
-    c->stats = filter_scope_new(env, &table, STR("admission_control"));
+    c->stats = filter_stats_named(env, &table, STR("admission_control"));
     return c;
 }
 
@@ -141,7 +141,7 @@ static void free_config(void *config)
 static struct admission_window *window_of(const struct http_filter *f)
 {
     const struct admission_config *c = f->config;
-    return &c->windows[filter_worker(f)];
+    return &c->windows[filter_thread(f)];
 }
 
 static uint64_t now_s(const struct http_filter *f)
@@ -165,7 +165,7 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
     if (!c->enabled)
         return FILTER_CONTINUE;
     if (rejected(c, window_of(f), now_s(f))) {
-        filter_count(f, c->stats, ADMISSION_REJECTED);
+        filter_stats_inc(f, c->stats, ADMISSION_REJECTED);
         http_filter_reply(f, 503, 0, STR("denied_by_admission_control"), STR_NULL, NULL, NULL);
         return FILTER_PAUSE;
     }
@@ -183,7 +183,7 @@ static void record(struct http_filter *f, bool success)
     struct admission_state *s = f->state;
     s->recording = false;
     admission_window_record(window_of(f), now_s(f), success);
-    filter_count(f, c->stats, success ? ADMISSION_SUCCESS : ADMISSION_FAILURE);
+    filter_stats_inc(f, c->stats, success ? ADMISSION_SUCCESS : ADMISSION_FAILURE);
 }
 
 static bool grpc_success(const struct admission_config *c, const struct header *status)

@@ -3,7 +3,7 @@
 #include "api-protos/wkt.h"
 #include "base/shared_rate.h"
 #include "envoy/extensions/filters/http/bandwidth_limit/v3/bandwidth_limit.pb-c.h"
-#include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/http_chain.h"
 #include "proxy/http/stream.h"
@@ -115,19 +115,19 @@ static void free_config(void *config)
 static void add(const struct way_state *w, uint32_t stat, uint64_t n)
 {
     if (w->c->stats)
-        stats_add(w->c->stats, filter_worker(w->filter), stat + w->way, n);
+        stats_add(w->c->stats, filter_thread(w->filter), stat + w->way, n);
 }
 
 static void set(const struct way_state *w, uint32_t stat, uint64_t n)
 {
     if (w->c->stats)
-        stats_gauge_set(w->c->stats, filter_worker(w->filter), stat + w->way, n);
+        stats_gauge_set(w->c->stats, filter_thread(w->filter), stat + w->way, n);
 }
 
 static void pending(const struct way_state *w, int64_t n)
 {
     if (w->c->stats)
-        stats_gauge_add(w->c->stats, filter_worker(w->filter), BW_PENDING + w->way, n);
+        stats_gauge_add(w->c->stats, filter_thread(w->filter), BW_PENDING + w->way, n);
 }
 
 static uint64_t now_ms(const struct way_state *w)
@@ -141,7 +141,7 @@ static void finished(struct way_state *w)
     w->took_ms = now_ms(w) - w->start_ms;
     pending(w, -1);
     if (w->c->stats)
-        stats_record(w->c->stats, filter_worker(w->filter), BW_DURATION + w->way, w->took_ms);
+        stats_record(w->c->stats, filter_thread(w->filter), BW_DURATION + w->way, w->took_ms);
 }
 
 /* --- passing --- */

@@ -5,6 +5,7 @@
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/extensions/filters/http/cors/v3/cors.pb-c.h"
 #include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/router/matchers.h"
 
@@ -45,7 +46,7 @@ struct cors_state {
 static void *compile(const struct http_filter_env *env, const void *msg, struct errors *e)
 {
     struct cors_config *c = ARENA_NEW(env->arena, struct cors_config);
-    c->stats = filter_scope_new(env, &stat_table, STR("cors"));
+    c->stats = filter_stats_named(env, &stat_table, STR("cors"));
     return c;
 }
 
@@ -175,7 +176,7 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
         return FILTER_CONTINUE;
     found.origin = origin->value;
     bool allowed = origin_allowed(&found);
-    filter_count(f, c->stats, allowed ? CORS_ORIGIN_VALID : CORS_ORIGIN_INVALID);
+    filter_stats_inc(f, c->stats, allowed ? CORS_ORIGIN_VALID : CORS_ORIGIN_INVALID);
     bool preflight = is_preflight(h);
     if (!enabled || (!allowed && (!preflight || CHOICE_OF(&found, forward, true))))
         return FILTER_CONTINUE;

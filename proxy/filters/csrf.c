@@ -4,6 +4,7 @@
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/extensions/filters/http/csrf/v3/csrf.pb-c.h"
 #include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/router/matchers.h"
 
@@ -49,7 +50,7 @@ static void *compile_route(const struct http_filter_env *env, const void *msg, s
 static void *compile(const struct http_filter_env *env, const void *msg, struct errors *e)
 {
     struct csrf_policy *p = compile_route(env, msg, e);
-    p->stats = filter_scope_new(env, &stat_table, STR("csrf"));
+    p->stats = filter_stats_named(env, &stat_table, STR("csrf"));
     return p;
 }
 
@@ -119,10 +120,10 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
         return FILTER_CONTINUE;
     struct str source = source_of(h);
     if (source.len && is_valid(p, source, h)) {
-        filter_count(f, config->stats, CSRF_VALID);
+        filter_stats_inc(f, config->stats, CSRF_VALID);
         return FILTER_CONTINUE;
     }
-    filter_count(f, config->stats, source.len ? CSRF_INVALID : CSRF_MISSING);
+    filter_stats_inc(f, config->stats, source.len ? CSRF_INVALID : CSRF_MISSING);
     if (!enabled)
         return FILTER_CONTINUE;
     http_filter_reply(f, 403, 0, STR("csrf_origin_mismatch"), STR("Invalid origin"), NULL, NULL);

@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/filters/filters.h"
 #include "proxy/http/stream.h"
 #include "proxy/worker.h"
@@ -34,25 +35,28 @@ static bool begin(struct http_filter *f, struct fault_state *s)
         return true;
     if (s->c->has_max_active &&
         (own->stats ? stats_gauge_now(own->stats, FAULT_ACTIVE) : 0) >= s->c->max_active) {
-        filter_count(f, own->stats, FAULT_OVERFLOW);
+        filter_stats_inc(f, own->stats, FAULT_OVERFLOW);
         return false;
     }
     s->active = true;
     if (own->stats)
-        stats_gauge_inc(own->stats, filter_worker(f), FAULT_ACTIVE);
+        stats_gauge_inc(own->stats, filter_thread(f), FAULT_ACTIVE);
     return true;
 }
 
-/* In general, and of the cluster the request says it comes from. */
+/* In general, and of the cluster the request says it comes from; and leaves the metadata. */
 static void count_fault(struct http_filter *f, const struct fault_state *s, uint32_t idx,
                         const char *name)
 {
     const struct fault_config *own = f->config;
-    filter_count(f, own->stats, idx);
+    struct stream *st = f->stream;
+    if (s->c->metadata)
+        metadata_merge(&st->info.metadata, st->arena, f->name, s->c->metadata);
+    filter_stats_inc(f, own->stats, idx);
     if (!s->from.len || s->c->no_cluster_stats || !own->stats)
         return;
-    struct str full = arena_printf(f->stream->arena, "%.*s.%s", STR_ARG(s->from), name);
-    stats_count_name(own->stats, filter_worker(f), "", full);
+    struct str full = arena_printf(st->arena, "%.*s.%s", STR_ARG(s->from), name);
+    stats_count_name(own->stats, filter_thread(f), "", full);
 }
 
 /* --- abort --- */
@@ -165,7 +169,7 @@ static void limit_response(struct http_filter *f, struct fault_state *s, const s
         return;
     if (!begin(f, s))
         return;
-    filter_count(f, own->stats, FAULT_RATE_LIMITED);
+    filter_stats_inc(f, own->stats, FAULT_RATE_LIMITED);
     if (kbps > SIZE_MAX / 1024)
         kbps = SIZE_MAX / 1024;
     s->bytes_a_tick = (size_t)(kbps * 1024 / TICKS_A_SECOND);
@@ -230,12 +234,7 @@ static enum filter_status on_request_headers(struct http_filter *f, struct heade
     s->c = c;
     s->from = header_value(h, "x-envoy-downstream-service-cluster");
     limit_response(f, s, h);
-    if (delay(f, s, h)) {
-        if (c->metadata)
-            metadata_merge(&f->stream->info.metadata, f->stream->arena, f->name, c->metadata);
-        return FILTER_PAUSE;
-    }
-    return abort_now(f, s) ? FILTER_PAUSE : FILTER_CONTINUE;
+    return delay(f, s, h) || abort_now(f, s) ? FILTER_PAUSE : FILTER_CONTINUE;
 }
 
 static void on_complete(struct http_filter *f)
@@ -249,7 +248,7 @@ static void on_complete(struct http_filter *f)
     timer_disarm(&s->tick);
     buffer_cleanup(&s->body);
     if (s->active && own->stats)
-        stats_gauge_dec(own->stats, filter_worker(f), FAULT_ACTIVE);
+        stats_gauge_dec(own->stats, filter_thread(f), FAULT_ACTIVE);
 }
 
 const struct http_filter_ops fault_filter = {

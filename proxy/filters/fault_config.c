@@ -2,7 +2,7 @@
 #include "envoy/extensions/filters/common/fault/v3/fault.pb-c.h"
 #include "envoy/extensions/filters/http/fault/v3/fault.pb-c.h"
 #include "proxy/filters/fault.h"
-#include "proxy/filters/filter_common.h"
+#include "proxy/filters/filter_stats.h"
 #include "proxy/observe/metadata.h"
 
 typedef Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault HttpFault;
@@ -132,7 +132,7 @@ void *fault_compile_route(const struct http_filter_env *env, const void *msg, st
 void *fault_compile(const struct http_filter_env *env, const void *msg, struct errors *e)
 {
     struct fault_config *c = fault_compile_route(env, msg, e);
-    c->stats = filter_scope_new(env, &stat_table, STR("fault"));
+    c->stats = filter_stats_named(env, &stat_table, STR("fault"));
     return c;
 }
 

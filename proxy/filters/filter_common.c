@@ -3,38 +3,6 @@
 #include "api-protos/wkt.h"
 #include "base/random.h"
 #include "envoy/config/core/v3/base.pb-c.h"
-#include "proxy/http/stream.h"
-#include "proxy/network/network_filter.h"
-#include "proxy/worker.h"
-
-struct stats_scope *filter_scope_new(const struct http_filter_env *env, struct stats_table *table,
-                                     struct str name)
-{
-    static const struct str http = {"http.", 5};
-    struct str prefix = env->stat_prefix;
-    if (env->compile->validate)
-        return NULL;
-    if (!str_starts(prefix, http)) {
-        const struct stats_part own[] = {{name, NULL, NULL}};
-        return stats_scope_new(table, own, ARRAY_LEN(own));
-    }
-    prefix = str_n(prefix.p + http.len, prefix.len - http.len);
-    const struct stats_part parts[] = {{STR("http"), NULL, NULL},
-                                       {prefix, "envoy_http_conn_manager_prefix", NULL},
-                                       {name, NULL, NULL}};
-    return stats_scope_new(table, parts, ARRAY_LEN(parts));
-}
-
-unsigned filter_worker(const struct http_filter *f)
-{
-    return f->stream->worker->index;
-}
-
-void filter_count(const struct http_filter *f, struct stats_scope *s, uint32_t idx)
-{
-    if (s)
-        stats_inc(s, filter_worker(f), idx);
-}
 
 uint32_t filter_fraction_ppm(const Envoy__Config__Core__V3__RuntimeFractionalPercent *p,
                              uint32_t def)
@@ -54,4 +22,28 @@ struct str filter_lower(struct arena *a, struct str s)
         p[i] = (char)(s.p[i] >= 'A' && s.p[i] <= 'Z' ? s.p[i] | 0x20 : s.p[i]);
     p[s.len] = '\0';
     return str_n(p, s.len);
+}
+
+static bool cookie_in(struct str rest, struct str name, struct str *out)
+{
+    struct str part;
+    while (str_next(&rest, ';', &part)) {
+        part = str_trim(part);
+        if (part.len <= name.len || part.p[name.len] != '=' || !str_starts(part, name))
+            continue;
+        struct str v = str_n(part.p + name.len + 1, part.len - name.len - 1);
+        bool quoted = v.len >= 2 && v.p[0] == '"' && v.p[v.len - 1] == '"';
+        *out = quoted ? str_n(v.p + 1, v.len - 2) : v;
+        return true;
+    }
+    return false;
+}
+
+bool filter_cookie(const struct headers *h, struct str name, struct str *out)
+{
+    for (const struct header *f = headers_known(h, HDR_COOKIE); f; f = headers_next(h, f)) {
+        if (cookie_in(f->value, name, out))
+            return true;
+    }
+    return false;
 }

@@ -1,6 +1,8 @@
 #include "proxy/filters/filter_stats.h"
 
+#include "proxy/http/stream.h"
 #include "proxy/network/network_filter.h"
+#include "proxy/worker.h"
 
 enum { MAX_PARTS = 8 };
 
@@ -25,4 +27,15 @@ struct stats_scope *filter_stats_new(const struct http_filter_env *env, struct s
             all[n++] = (struct stats_part){parts[i], NULL};
     }
     return stats_scope_new(table, all, n);
+}
+
+struct stats_scope *filter_stats_named(const struct http_filter_env *env, struct stats_table *table,
+                                       struct str name)
+{
+    return filter_stats_new(env, table, &name, 1);
+}
+
+unsigned filter_thread(const struct http_filter *f)
+{
+    return f->stream->worker->index;
 }

@@ -14,3 +14,8 @@ extern const struct http_filter_ops fault_filter;
 extern const struct http_filter_ops grpc_stats_filter;
 extern const struct http_filter_ops grpc_web_filter;
 extern const struct http_filter_ops header_mutation_filter;
+extern const struct http_filter_ops header_to_metadata_filter;
+extern const struct http_filter_ops health_check_filter;
+extern const struct http_filter_ops json_to_metadata_filter;
+extern const struct http_filter_ops set_metadata_filter;
+extern const struct http_filter_ops stateful_session_filter;

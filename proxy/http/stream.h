@@ -34,7 +34,9 @@ struct stream {
     struct route_table *table;
     const struct route *route;
     const struct weighted_cluster *weighted;
-    struct str cluster_name; /* the route's choice; empty: none */
+    struct str cluster_name;    /* the route's choice; empty: none */
+    struct addr *override_host; /* where a filter wants it to go; NULL: nowhere special */
+    bool override_strict;       /* there or nowhere */
     struct route_match_input match;
     struct http_chain chain;
     struct router router;

@@ -325,7 +325,7 @@ bool log_filter_pass(const struct log_filter *f, const struct stream_info *si)
     case FILTER_DURATION:
         return compare(f, si->end_us > si->start_us ? (si->end_us - si->start_us) / 1000 : 0);
     case FILTER_NOT_HEALTH_CHECK:
-        return true; /* the health check filter, which marks them, is not there yet */
+        return !si->health_check;
     case FILTER_FRACTION:
         return sample_of(f, si) % f->denominator < f->numerator;
     case FILTER_AND:

@@ -153,7 +153,7 @@ struct json *metadata_copy(struct arena *a, const struct json *from)
 
 /* --- messages --- */
 
-static struct json *from_value(struct arena *a, const Google__Protobuf__Value *v)
+struct json *metadata_from_value(struct arena *a, const Google__Protobuf__Value *v)
 {
     switch (v ? v->kind_case : GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET) {
     case GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE:
@@ -167,7 +167,7 @@ static struct json *from_value(struct arena *a, const Google__Protobuf__Value *v
     case GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE: {
         struct json *list = value_of(a, JSON_ARRAY);
         for (size_t i = 0; i < v->list_value->n_values; i++)
-            append(list, from_value(a, v->list_value->values[i]));
+            append(list, metadata_from_value(a, v->list_value->values[i]));
         return list;
     }
     default:
@@ -179,7 +179,8 @@ struct json *metadata_from_struct(struct arena *a, const Google__Protobuf__Struc
 {
     struct json *object = value_of(a, JSON_OBJECT);
     for (size_t i = 0; s && i < s->n_fields; i++)
-        put(object, arena_str(a, str_of(s->fields[i]->key)), from_value(a, s->fields[i]->value));
+        put(object, arena_str(a, str_of(s->fields[i]->key)),
+            metadata_from_value(a, s->fields[i]->value));
     return object;
 }
 

@@ -35,7 +35,9 @@ void metadata_set(struct metadata *m, struct arena *a, struct str ns, struct str
  * The object is copied where needed. */
 void metadata_merge(struct metadata *m, struct arena *a, struct str ns, const struct json *object);
 
-/* Values. Texts are borrowed. */
+/* Values. Texts are borrowed. METADATA_VALUE_MAX: the longest text that a filter takes over from a
+ * message. */
+enum { METADATA_VALUE_MAX = 8191 };
 struct json *metadata_string(struct arena *a, struct str s);
 struct json *metadata_number(struct arena *a, double d);
 struct json *metadata_bool(struct arena *a, bool b);
@@ -44,11 +46,13 @@ struct json *metadata_bool(struct arena *a, bool b);
 struct json *metadata_copy(struct arena *a, const struct json *j);
 
 struct Google__Protobuf__Struct;
+struct Google__Protobuf__Value;
 struct Envoy__Config__Core__V3__Metadata;
 
-/* metadata_from_struct and metadata_from_message make them of the protobuf messages (NULL: empty).
- * Texts are copied. */
+/* metadata_from_struct, metadata_from_value and metadata_from_message make them of the protobuf
+ * messages (NULL: empty). Texts are copied. */
 struct json *metadata_from_struct(struct arena *a, const struct Google__Protobuf__Struct *s);
+struct json *metadata_from_value(struct arena *a, const struct Google__Protobuf__Value *v);
 void metadata_from_message(struct metadata *m, struct arena *a,
                            const struct Envoy__Config__Core__V3__Metadata *msg);
 

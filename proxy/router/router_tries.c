@@ -65,6 +65,8 @@ static struct host *pick(struct router *r)
         .attempted = r->tried,
         .num_attempted = r->num_tried,
         .update_frequency = r->retry.update_frequency,
+        .override_host = r->tries == 1 ? r->stream->override_host : NULL,
+        .override_strict = r->stream->override_strict,
     };
     return cluster_pick(r->cluster, &lb);
 }

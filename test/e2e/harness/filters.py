@@ -36,7 +36,8 @@ def always(percent=100):
 def bootstrap_with(upstream, filters, routes=None, hcm=None, clusters=None, vhost=None, table=None):
     """bootstrap_with has one HTTP listener, these filters and the cluster "up". `vhost` and `table`
     are further fields of the virtual host and of the route table."""
-    listener = http_listener(routes or [mesh.route("up")], log="access.log",
+    log = None if hcm and "access_log" in hcm else "access.log"
+    listener = http_listener(routes or [mesh.route("up")], log=log,
                              hcm={"http_filters": [*filters, ROUTER], **(hcm or {})})
     config = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
     config.update(table or {})

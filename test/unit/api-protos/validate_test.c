@@ -1,5 +1,6 @@
 #include "api-protos/mapping.h"
 
+#include "envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata.pb-c.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/config/cluster/v3/outlier_detection.pb-c.h"
@@ -127,6 +128,8 @@ START_TEST(test_text)
     /* Not strict: no name at all is a valid one, as in Envoy. */
     EXPECT(envoy__config__route__v3__route_action__request_mirror_policy, "{\"cluster\":\"a\"}",
            "");
+    EXPECT(envoy__extensions__filters__http__header_to_metadata__v3__config__rule,
+           "{\"header\":\"a\"}", ""); /* cookie: empty, but not `strict` */
     EXPECT(envoy__config__core__v3__header_value, "{\"key\":\"a\",\"value\":\"x\\r\"}",
            "value: value is not a valid HTTP header value");
     EXPECT(envoy__config__route__v3__redirect_action, "{\"host_redirect\":\"a\\nb\"}",
