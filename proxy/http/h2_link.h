@@ -100,8 +100,8 @@ struct h2_link {
     uint32_t num_attached; /* streams with a user */
     uint32_t new_streams;  /* in this turn */
     uint32_t queued_heads; /* in the session's queue */
-    int32_t last_id;       /* highest id of the peer's */
-    int32_t *resets;       /* server: ids that we reset lately, whose frames may still come; ring */
+    int32_t last_id;       /* highest id of a request so far */
+    int32_t *resets;       /* ids that we reset lately, whose frames may still come; ring */
     uint32_t num_resets;
     struct {
         int32_t from, to;
