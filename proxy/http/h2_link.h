@@ -30,6 +30,7 @@ struct h2_stream {
     struct headers *trailers_out; /* not yet sent, in an arena of ours */
     struct arena *out_arena;      /* of trailers_out */
     struct timer flush;           /* the user is gone, body is left */
+    const struct headers *held;   /* client: the request, which waits for the peer's SETTINGS */
     struct str protocol;          /* client: of an extended CONNECT */
     uint64_t length;              /* what is left of Content-Length */
     uint64_t wire_in, wire_out;   /* bytes of its frames */

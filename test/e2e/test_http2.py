@@ -6,11 +6,12 @@ import threading
 import time
 
 import pytest
+from h2.settings import SettingCodes
 
-from controlplane import mesh, xds
+from controlplane import mesh
 from harness import http1
-from harness.http2 import Client, Http2Server, upstream_options
-from harness.proxy import cluster, http_listener, listener, static
+from harness.http2 import Answer, Client, Http2Server, upstream_options
+from harness.proxy import cluster, http_listener, static
 from harness.tls import context
 from harness.upstream import response
 
@@ -268,9 +269,8 @@ def test_more_streams_than_the_upstream_takes(proxied, serve2):
         with lock:
             waiting.append((link, stream))
         Http2Server.echo(link, stream)
-    import h2.settings
     upstream = serve2(on_end=on_end,
-                      settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+                      settings={SettingCodes.MAX_CONCURRENT_STREAMS: 2})
     proxy = proxied(upstream)
     with Client(proxy.port()) as client:
         assert client.ask().status == 200 # its SETTINGS are known now
@@ -541,3 +541,97 @@ def test_use_downstream_protocol(start, serve, serve2):
     with http1.Client(proxy.port()) as client:
         assert client.ask(target="/old").status == 200
     assert new.connections == 1 and old.connections == 1
+
+
+# --- tunnels (RFC 8441, RFC 9113 8.5) -----------------------------------------------------------------
+UPGRADES = {"upgrade_configs": [{"upgrade_type": "websocket"}],
+            "http2_protocol_options": {"allow_connect": True}}
+SWITCH = (b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+          b"sec-websocket-accept: x\r\n\r\n")
+
+
+class Shout:
+    """An HTTP/1.1 upstream that grants an upgrade and sends back in capitals what comes."""
+
+    def __init__(self):
+        self.heads = []
+
+    def __call__(self, sock):
+        self.heads.append(http1.Reader(sock).head())
+        sock.sendall(SWITCH)
+        while data := sock.recv(65536):
+            sock.sendall(data.upper())
+
+
+def begin_tunnel(client, protocol="websocket"):
+    stream = client.h2.get_next_available_stream_id()
+    client.answers[stream] = Answer()
+    client.h2.send_headers(stream, [(":method", "CONNECT"), (":protocol", protocol),
+                                    (":scheme", "http"), (":path", "/chat"),
+                                    (":authority", "h"), ("sec-websocket-version", "13")])
+    client.flush()
+    return stream
+
+
+def test_websocket_from_http2_to_http1(proxied, serve):
+    shout = Shout()
+    proxy = proxied(serve(handle=shout), hcm=UPGRADES)
+    with Client(proxy.port()) as client:
+        client.until(lambda: client.h2.remote_settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL))
+        stream = begin_tunnel(client)
+        answer = client.answers[stream]
+        client.until(lambda: answer.headers)
+        assert answer.status == 200
+        assert not {"connection", "upgrade"} & set(dict(answer.headers))
+        for word in (b"one", b"two" * 30000):
+            before = len(answer.body)
+            client.send(stream, word)
+            client.until(lambda: len(answer.body) == before + len(word))
+        client.h2.end_stream(stream)
+        client.flush()
+        client.answer(stream)
+    head = shout.heads[0]
+    assert head.start[0] == "GET" and head.get("upgrade") == "websocket"
+    assert "upgrade" in head.get("connection").lower()
+
+
+def test_websocket_over_two_proxies(start, serve):
+    """HTTP/1.1 to the first, HTTP/2 between them, HTTP/1.1 to the server."""
+    shout = Shout()
+    upstream = serve(handle=shout)
+    second = start(static([http_listener([mesh.route("up")], hcm=UPGRADES)],
+                          [cluster("up", upstream)]))
+    first = start(static([http_listener([mesh.route("next")], hcm=UPGRADES)],
+                         [cluster("next", ("127.0.0.1", second.port()),
+                                  **upstream_options(http2={"allow_connect": True}))]))
+    with http1.Client(first.port()) as client:
+        # which waits until the second has said that it takes one
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        head = client.reader.head()
+        assert head.start[1] == "101"
+        assert head.get("upgrade") == "websocket"
+        client.send(b"hello")
+        assert client.reader.take(5) == b"HELLO"
+    assert second.stat("http.test.downstream_cx_http2_total") == 1
+
+
+def test_extended_connect_is_only_taken_where_it_is_offered(proxied, serve):
+    proxy = proxied(serve(handle=Shout()), hcm={"upgrade_configs": UPGRADES["upgrade_configs"]})
+    with Client(proxy.port(), validate=False) as client:
+        begin_tunnel(client)
+        client.wait_closed()
+        assert client.goaway[0][0] == 1
+
+
+def test_connect_without_a_route(proxied, serve2):
+    upstream = serve2()
+    proxy = proxied(upstream, hcm={"upgrade_configs": [{"upgrade_type": "CONNECT"}],
+                                   "http2_protocol_options": {"allow_connect": True}})
+    with Client(proxy.port()) as client:
+        stream = client.h2.get_next_available_stream_id()
+        client.answers[stream] = Answer()
+        client.h2.send_headers(stream, [(":method", "CONNECT"), (":authority", "h:443")])
+        client.flush()
+        client.until(lambda: client.answers[stream].headers)
+        assert client.answers[stream].status == 404
+    assert upstream.seen == []

@@ -45,9 +45,9 @@ static struct str value(const char *name)
 
 START_TEST(request)
 {
-    ck_assert_int_eq(take(H2_HEAD_REQUEST, GET "a: 1\ncookie: x=1\nb: 2\ncookie: y=2\nte: trailers\n",
-                          true),
-                     H2_HEAD_OK);
+    ck_assert_int_eq(
+        take(H2_HEAD_REQUEST, GET "a: 1\ncookie: x=1\nb: 2\ncookie: y=2\nte: trailers\n", true),
+        H2_HEAD_OK);
     ck_assert(str_eq(headers.method, STR("GET")) && str_eq(headers.path, STR("/x")));
     ck_assert(str_eq(headers.authority, STR("h")) && str_eq(headers.scheme, STR("http")));
     ck_assert_int_eq(headers.minor, HEADERS_HTTP2);
@@ -58,9 +58,9 @@ END_TEST
 
 START_TEST(host_stands_for_authority)
 {
-    ck_assert_int_eq(take(H2_HEAD_REQUEST, ":method: GET\n:scheme: HTTPS\n:path: /\nhost: a:1\n",
-                          true),
-                     H2_HEAD_OK);
+    ck_assert_int_eq(
+        take(H2_HEAD_REQUEST, ":method: GET\n:scheme: HTTPS\n:path: /\nhost: a:1\n", true),
+        H2_HEAD_OK);
     ck_assert(str_eq(headers.authority, STR("a:1")) && str_eq(headers.scheme, STR("https")));
     ck_assert_ptr_null(headers_known(&headers, HDR_HOST));
     ck_assert_int_eq(take(H2_HEAD_REQUEST, GET "host: H\n", true), H2_HEAD_OK);
