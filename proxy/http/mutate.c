@@ -1,6 +1,7 @@
 #include "proxy/http/mutate.h"
 
 #include "base/random.h"
+#include "proxy/http/h2_stats.h"
 #include "proxy/http/path.h"
 #include "proxy/http/stream.h"
 #include "proxy/server.h"
@@ -296,15 +297,24 @@ static void append_via(struct headers *h, struct str via)
 static bool check_underscores(struct stream *s)
 {
     enum underscores action = s->hc->config->underscores;
+    bool http2 = s->info.protocol == PROTOCOL_HTTP2;
+    struct h2_stats h2 = {s->hc->config->limits.h2_stats, s->worker->index, false};
     if (action == UNDERSCORES_ALLOW)
         return true;
     HEADERS_FOREACH(f, s->request) {
         if (str_chr(f->name, '_') < 0)
             continue;
+        if (action == UNDERSCORES_REJECT && http2) {
+            h2_count(&h2, H2_REJECTED_UNDERSCORES);
+            stream_response_reset(s, 0, STR("http2.unexpected_underscore"));
+            return false;
+        }
         if (action == UNDERSCORES_REJECT) {
             stream_local_reply(s, 400, 0, STR("http1.unexpected_underscore"), STR_NULL);
             return false;
         }
+        if (http2)
+            h2_count(&h2, H2_DROPPED_UNDERSCORES);
         headers_remove_at(s->request, f);
     }
     return true;

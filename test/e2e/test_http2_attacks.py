@@ -442,6 +442,23 @@ def test_bodies_of_another_length(victim, body, length):
     assert all(len(r.body) <= length for r in proxy.upstream.requests)
 
 
+@pytest.mark.parametrize("action, counter", [
+    ("REJECT_REQUEST", "requests_rejected_with_underscores_in_headers"),
+    ("DROP_HEADER", "dropped_headers_with_underscores")])
+def test_underscores(victim, action, counter):
+    proxy = victim(hcm={"common_http_protocol_options":
+                        {"headers_with_underscores_action": action}})
+    with Client(proxy.port()) as client:
+        answer = client.ask(headers=[("a_b", "1"), ("c", "2")])
+        if action == "DROP_HEADER":
+            assert answer.status == 200
+        else:
+            assert answer.reset is not None and not answer.headers
+    assert proxy.stat(f"http2.{counter}") == 1
+    for request in proxy.upstream.requests:
+        assert "a_b" not in dict(request.headers) and dict(request.headers)["c"] == "2"
+
+
 def test_cve_2023_35944_scheme_in_any_case(victim):
     proxy = victim()
     with Raw(proxy.port()) as raw:
