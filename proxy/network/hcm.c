@@ -1,12 +1,16 @@
 #include "proxy/network/hcm.h"
 
 #include "base/obj.h"
+#include "base/random.h"
 #include "proxy/http/stream.h"
 #include "proxy/network/hcm_config.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/worker.h"
 
-enum { HCM_MAGIC = 0x48434d43 };
+enum {
+    HCM_MAGIC = 0x48434d43,
+    DRAIN_SPREAD_MS = 5000, /* not all clients come back at once */
+};
 
 void hcm_count(const struct hcm_conn *hc, uint32_t stat)
 {
@@ -249,6 +253,14 @@ static void start(void *config, struct downstream *d)
     choose_codec(hc);
 }
 
+/* An HTTP/2 connection can be told without a response to say it in. */
+static void drain(struct downstream *d)
+{
+    struct hcm_conn *hc = OBJ_CAST(d->filter_state, struct hcm_conn, HCM_MAGIC);
+    if (hc->http2 && hc->codec)
+        timer_arm(&hc->age, 1 + random_u64() % DRAIN_SPREAD_MS);
+}
+
 const struct network_filter_ops hcm_filter = {
     .name = "envoy.filters.network.http_connection_manager",
     .type_name =
@@ -257,4 +269,5 @@ const struct network_filter_ops hcm_filter = {
     .free = hcm_config_free,
     .ready = hcm_config_ready,
     .start = start,
+    .drain = drain,
 };

@@ -412,6 +412,17 @@ def test_drain_is_two_goaways(proxied, serve2):
         client.wait_closed()
 
 
+def test_drain_tells_those_who_ask_nothing(proxied, serve2):
+    proxy = proxied(serve2())
+    if proxy.is_envoy:
+        pytest.skip("tells with the next response")
+    with Client(proxy.port()) as client:
+        assert client.ask().status == 200
+        proxy.admin("/drain_listeners?skip_exit", method="POST")
+        client.wait_closed()
+        assert [last for _, last in client.goaway] == [0x7fffffff, 1]
+
+
 def test_idle_connection_is_closed(proxied, serve2):
     proxy = proxied(serve2(), hcm={"common_http_protocol_options": {"idle_timeout": "0.5s"}})
     with Client(proxy.port()) as client:
