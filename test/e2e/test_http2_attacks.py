@@ -19,6 +19,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE
     range(10)
 END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
 NO_ERROR, PROTOCOL_ERROR, STREAM_CLOSED, CALM = 0, 1, 5, 11
+OTHER_LIMITS = "has other limits and ends other things by them; the counters' names are its own"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -115,6 +116,8 @@ def victim(start, serve):
         proxy = start(static([http_listener([mesh.route("up")], log="access.log", hcm=fields)],
                              [cluster("up", upstream, **more)]))
         proxy.upstream = upstream
+        if proxy.is_envoy:
+            pytest.skip(OTHER_LIMITS)
         return proxy
     return starter
 
@@ -583,8 +586,11 @@ def evil(start):
         def on_request(link, stream, head):
             link.sock.sendall(link.data_to_send() + (data(stream) if callable(data) else data))
         servers.append(Http2Server(on_request=on_request))
-        return start(static([http_listener([mesh.route("up")], log="access.log")],
-                            [cluster("up", servers[-1], **upstream_options(http2=more))]))
+        proxy = start(static([http_listener([mesh.route("up")], log="access.log")],
+                             [cluster("up", servers[-1], **upstream_options(http2=more))]))
+        if proxy.is_envoy:
+            pytest.skip(OTHER_LIMITS)
+        return proxy
     yield starter
     for server in servers:
         server.close()
