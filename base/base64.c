@@ -2,20 +2,26 @@
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+size_t base64_write(const char *in, size_t n, char *out)
+{
+    const unsigned char *p = (const unsigned char *)in;
+    size_t len = 0;
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t v = (uint32_t)p[i] << 16;
+        v |= i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0;
+        v |= i + 2 < n ? p[i + 2] : 0;
+        out[len++] = alphabet[v >> 18];
+        out[len++] = alphabet[v >> 12 & 63];
+        out[len++] = i + 1 < n ? alphabet[v >> 6 & 63] : '=';
+        out[len++] = i + 2 < n ? alphabet[v & 63] : '=';
+    }
+    return len;
+}
+
 struct str base64_encode(struct arena *a, struct str s)
 {
     char *p = arena_bytes(a, (s.len + 2) / 3 * 4 + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < s.len; i += 3) {
-        uint32_t v = (uint32_t)(unsigned char)s.p[i] << 16;
-        v |= i + 1 < s.len ? (uint32_t)(unsigned char)s.p[i + 1] << 8 : 0;
-        v |= i + 2 < s.len ? (unsigned char)s.p[i + 2] : 0;
-        p[n++] = alphabet[v >> 18];
-        p[n++] = alphabet[v >> 12 & 63];
-        p[n++] = i + 1 < s.len ? alphabet[v >> 6 & 63] : '=';
-        p[n++] = i + 2 < s.len ? alphabet[v & 63] : '=';
-    }
-    return str_n(p, n);
+    return str_n(p, base64_write(s.p, s.len, p));
 }
 
 static int value_of(char c)
@@ -29,28 +35,38 @@ static int value_of(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
+int base64_group(const char in[4], char out[3])
+{
+    int n = in[3] != '=' ? 3 : in[2] != '=' ? 2 : 1;
+    uint32_t v = 0;
+    for (int i = 0; i < 4; i++) {
+        int x = i <= n ? value_of(in[i]) : 0;
+        if (x < 0)
+            return -1;
+        v = v << 6 | (uint32_t)x;
+    }
+    if (v & (n == 3 ? 0u : n == 2 ? 0xffu : 0xffffu))
+        return -1;
+    out[0] = (char)(v >> 16);
+    out[1] = (char)(v >> 8);
+    out[2] = (char)v;
+    return n;
+}
+
 bool base64_decode(struct arena *a, struct str s, struct str *out)
 {
-    size_t n = 0, padding = 0;
+    char *p = arena_bytes(a, s.len / 4 * 3 + 1);
+    size_t n = 0;
     if (s.len % 4)
         return false;
-    while (padding < 2 && padding < s.len && s.p[s.len - 1 - padding] == '=')
-        padding++;
-    char *p = arena_bytes(a, s.len / 4 * 3 + 1);
-    uint32_t bits = 0;
-    for (size_t i = 0; i < s.len - padding; i++) {
-        int v = value_of(s.p[i]);
-        if (v < 0)
+    for (size_t i = 0; i < s.len; i += 4) {
+        char group[3];
+        int got = base64_group(s.p + i, group);
+        if (got < 0 || (got < 3 && i + 4 < s.len)) /* padding is for the end */
             return false;
-        bits = bits << 6 | (uint32_t)v;
-        if (i % 4 == 0)
-            continue;
-        unsigned rest = 6 - 2 * (unsigned)(i % 4); /* bits that belong to the next byte */
-        p[n++] = (char)(bits >> rest);
+        memcpy(p + n, group, (size_t)got);
+        n += (size_t)got;
     }
-    unsigned unused = padding == 2 ? 15 : padding == 1 ? 3 : 0;
-    if (bits & unused)
-        return false;
     *out = str_n(p, n);
     return true;
 }

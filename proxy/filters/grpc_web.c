@@ -1,7 +1,7 @@
 /* envoy.filters.http.grpc_web: gRPC-Web clients, binary or base64, before a gRPC upstream. Trailers
  * travel at the end of the body (PROTOCOL-WEB.md of gRPC); an answer that is none of gRPC becomes
  * grpc-status and grpc-message. */
-#include "proxy/filters/base64.h"
+#include "base/base64.h"
 #include "proxy/filters/filters.h"
 #include "proxy/filters/grpc_calls.h"
 #include "proxy/filters/grpc_frames.h"
@@ -172,7 +172,7 @@ static void add_base64(struct buffer *to, struct buffer *from)
     char in[3072], out[4096];
     for (size_t n; (n = buffer_copy_out(from, 0, in, sizeof(in))) > 0;) {
         buffer_drain(from, n);
-        buffer_add(to, out, base64_encode(in, n, out));
+        buffer_add(to, out, base64_write(in, n, out));
     }
 }
 

@@ -163,9 +163,39 @@ static void goaway(struct h2_link *l)
     c->drain = true;
 }
 
+/* Extended CONNECT (RFC 8441 3) where the server offers it. Before it has said so the cluster's
+ * configuration is believed, as by Envoy: the first tunnel need not wait for a round trip. */
+static bool takes_tunnels(const struct h2_client *c)
+{
+    return c->met ? h2_session_peer_connect(c->link.session) : c->options.allow_connect;
+}
+
+static void send_head(struct h2_stream *s, const struct headers *h, bool end)
+{
+    struct h2_link *l = s->link;
+    if (!s->extended || takes_tunnels(of_link(l)))
+        s->id = h2_session_request(l->session, h, end, s);
+    if (s->id) {
+        l->queued_heads++;
+        l->guard.streams++;
+    } else {
+        s->refused = true;
+        l->resumed = true;
+    }
+    h2_link_send_soon(l);
+}
+
 static void settings(struct h2_link *l)
 {
-    of_link(l)->settings = of_link(l)->met = true;
+    struct h2_client *c = of_link(l);
+    c->settings = c->met = true;
+    LIST_FOREACH_SAFE(it, &l->streams) {
+        struct h2_stream *s = CONTAINER_OF(it, struct h2_stream, node);
+        const struct headers *h = s->held;
+        s->held = NULL;
+        if (h && s->attached)
+            send_head(s, h, s->sent_end && !s->out.len && !s->trailers_out);
+    }
 }
 
 static void over(struct h2_link *l, bool error)
@@ -239,13 +269,6 @@ static const struct conn_ops conn_callbacks = {
 
 /* --- what the exchange's user asks --- */
 
-/* Extended CONNECT (RFC 8441 3) where the server offers it. Before it has said so the cluster's
- * configuration is believed, as by Envoy: the first tunnel need not wait for a round trip. */
-static bool takes_tunnels(const struct h2_client *c)
-{
-    return c->met ? h2_session_peer_connect(c->link.session) : c->options.allow_connect;
-}
-
 static void op_headers(struct codec_stream *cs, const struct headers *h, bool end)
 {
     struct h2_stream *s = h2_stream_of(cs);
@@ -261,16 +284,10 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
     if (upgrade)
         s->protocol = upgrade->value;
     h2_link_keep_alive(l);
-    if (!upgrade || takes_tunnels(of_link(l)))
-        s->id = h2_session_request(l->session, h, end, s);
-    if (s->id) {
-        l->queued_heads++;
-        l->guard.streams++;
-    } else {
-        s->refused = true;
-        l->resumed = true;
-    }
-    h2_link_send_soon(l);
+    if (upgrade && !of_link(l)->met && !takes_tunnels(of_link(l)))
+        s->held = h; /* until it is offered, or not */
+    else
+        send_head(s, h, end);
 }
 
 static void op_informational(struct codec_stream *cs, const struct headers *h)

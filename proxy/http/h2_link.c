@@ -79,7 +79,7 @@ static bool was_reset(const struct h2_link *l, int32_t id)
 
 static void remember_reset(struct h2_link *l, int32_t id)
 {
-    if (!l->server || id == 0)
+    if (id == 0)
         return;
     if (!l->resets)
         l->resets = mem_alloc(H2_RECENT_RESETS * sizeof(*l->resets));
@@ -120,14 +120,14 @@ static enum admission admit_request(struct h2_link *l, int32_t id)
 static enum admission admit_on_stream(struct h2_link *l, const struct h2_frame *f)
 {
     int32_t id = (int32_t)f->stream;
-    if (l->last_id != l->begun_id && !l->in_block) { /* refused by the session */
+    if (l->server && l->last_id != l->begun_id && !l->in_block) { /* refused by the session */
         remember_reset(l, l->last_id);
         l->begun_id = l->last_id;
     }
     if (!(id & 1) || h2_session_knows(l->session, id))
         return ADMITTED;
     if (id > l->last_id)
-        return f->type == H2_HEADERS ? admit_request(l, id) : ADMITTED;
+        return l->server && f->type == H2_HEADERS ? admit_request(l, id) : ADMITTED;
     if (was_reset(l, id))
         return ADMITTED;
     h2_count(&l->stats, H2_HEADERS_CB_NO_STREAM);
@@ -142,7 +142,7 @@ static enum admission admit(struct h2_link *l, const struct h2_frame *f)
         h2_link_terminate(l, H2_PROTOCOL_ERROR, H2_NUM_STATS); /* the session ignores the frame */
         return NOT_ADMITTED;
     }
-    if (l->server && (f->type == H2_HEADERS || f->type == H2_DATA)) {
+    if (f->type == H2_HEADERS || f->type == H2_DATA) {
         enum admission a = admit_on_stream(l, f);
         if (a != ADMITTED)
             return a;
@@ -561,6 +561,8 @@ static void on_sent(void *arg, int32_t id, void *stream, uint8_t type, uint8_t f
             l->queued_heads--;
         if (s)
             s->head_on_wire = true;
+        if (!l->server && id > l->last_id)
+            l->last_id = id;
         break;
     case H2_DATA:
         break;

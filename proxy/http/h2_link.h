@@ -30,6 +30,7 @@ struct h2_stream {
     struct headers *trailers_out; /* not yet sent, in an arena of ours */
     struct arena *out_arena;      /* of trailers_out */
     struct timer flush;           /* the user is gone, body is left */
+    const struct headers *held;   /* client: the request, which waits for the peer's SETTINGS */
     struct str protocol;          /* client: of an extended CONNECT */
     uint64_t length;              /* what is left of Content-Length */
     uint64_t wire_in, wire_out;   /* bytes of its frames */
@@ -100,8 +101,8 @@ struct h2_link {
     uint32_t num_attached; /* streams with a user */
     uint32_t new_streams;  /* in this turn */
     uint32_t queued_heads; /* in the session's queue */
-    int32_t last_id;       /* highest id of the peer's */
-    int32_t *resets;       /* server: ids that we reset lately, whose frames may still come; ring */
+    int32_t last_id;       /* highest id of a request so far */
+    int32_t *resets;       /* ids that we reset lately, whose frames may still come; ring */
     uint32_t num_resets;
     struct {
         int32_t from, to;

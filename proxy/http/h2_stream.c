@@ -193,6 +193,8 @@ void h2_stream_sent_end(struct h2_stream *s)
 
 static void wake(struct h2_stream *s)
 {
+    if (s->held)
+        return;
     if (s->closed || s->reset || s->id == 0) {
         h2_stream_drop_out(s);
         return;

@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "proxy/http/client_cert.h"
 #include "proxy/http/early_mutation.h"
+#include "proxy/http/h2_stats.h"
 #include "proxy/http/ip_detection.h"
 #include "proxy/http/path.h"
 #include "proxy/http/stream.h"
@@ -293,15 +294,21 @@ static void refuse_underscore(struct stream *s)
 static bool check_underscores(struct stream *s)
 {
     enum underscores action = s->hc->config->underscores;
+    bool http2 = s->info.protocol == PROTOCOL_HTTP2;
+    struct h2_stats h2 = {s->hc->config->limits.h2_stats, s->worker->index, false};
     if (action == UNDERSCORES_ALLOW)
         return true;
     HEADERS_FOREACH(f, s->request) {
         if (str_chr(f->name, '_') < 0)
             continue;
         if (action == UNDERSCORES_REJECT) {
+            if (http2)
+                h2_count(&h2, H2_REJECTED_UNDERSCORES);
             refuse_underscore(s);
             return false;
         }
+        if (http2)
+            h2_count(&h2, H2_DROPPED_UNDERSCORES);
         headers_remove_at(s->request, f);
     }
     return true;

@@ -1,6 +1,7 @@
 #include "proxy/network/hcm.h"
 
 #include "base/obj.h"
+#include "base/random.h"
 #include "proxy/http/h1_write.h"
 #include "proxy/http/local_reply.h"
 #include "proxy/http/mutate.h"
@@ -9,7 +10,10 @@
 #include "proxy/observe/access_log.h"
 #include "proxy/worker.h"
 
-enum { HCM_MAGIC = 0x48434d43 };
+enum {
+    HCM_MAGIC = 0x48434d43,
+    DRAIN_SPREAD_MS = 5000, /* not all clients come back at once */
+};
 
 #define IDLE STR("stream_idle_timeout")
 
@@ -334,6 +338,14 @@ static void start(void *config, struct downstream *d)
     choose_codec(hc);
 }
 
+/* An HTTP/2 connection can be told without a response to say it in. */
+static void drain(struct downstream *d)
+{
+    struct hcm_conn *hc = OBJ_CAST(d->filter_state, struct hcm_conn, HCM_MAGIC);
+    if (hc->http2 && hc->codec)
+        timer_arm(&hc->age, 1 + random_u64() % DRAIN_SPREAD_MS);
+}
+
 const struct network_filter_ops hcm_filter = {
     .name = "envoy.filters.network.http_connection_manager",
     .type_name =
@@ -342,4 +354,5 @@ const struct network_filter_ops hcm_filter = {
     .free = hcm_config_free,
     .ready = hcm_config_ready,
     .start = start,
+    .drain = drain,
 };

@@ -6,11 +6,12 @@ import threading
 import time
 
 import pytest
+from h2.settings import SettingCodes
 
-from controlplane import mesh, xds
+from controlplane import mesh
 from harness import http1
-from harness.http2 import Client, Http2Server, upstream_options
-from harness.proxy import cluster, http_listener, listener, static
+from harness.http2 import Answer, Client, Http2Server, upstream_options
+from harness.proxy import cluster, http_listener, static
 from harness.tls import context
 from harness.upstream import response
 
@@ -210,6 +211,8 @@ def test_slow_reader_holds_the_watermark_only(proxied, serve, serve2, up):
         threading.Thread(target=pour, args=(link, stream, 50000000, sent), daemon=True).start()
     upstream = serve(handle=handle) if up == 1 else serve2(on_end=on_end)
     proxy = proxied(upstream)
+    if proxy.is_envoy:
+        pytest.skip("its windows and buffers are larger by default")
     with Client(proxy.port(), hold=True) as client:
         stream = client.request()
         client.until(lambda: len(client.answers[stream].body) >= 65535)
@@ -229,6 +232,8 @@ def test_paused_request_holds_one_window(proxied, serve2):
     """An upstream that takes nothing gets one window, and so does the proxy."""
     upstream = serve2(hold=True, on_request=lambda *a: None)
     proxy = proxied(upstream)
+    if proxy.is_envoy:
+        pytest.skip("its windows are larger by default")
     with Client(proxy.port()) as client:
         stream = client.request(method="POST", end=False)
         sent = 0
@@ -268,10 +273,11 @@ def test_more_streams_than_the_upstream_takes(proxied, serve2):
         with lock:
             waiting.append((link, stream))
         Http2Server.echo(link, stream)
-    import h2.settings
     upstream = serve2(on_end=on_end,
-                      settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+                      settings={SettingCodes.MAX_CONCURRENT_STREAMS: 2})
     proxy = proxied(upstream)
+    if proxy.is_envoy:
+        pytest.skip("sends more on a new connection; this upstream then ends it")
     with Client(proxy.port()) as client:
         assert client.ask().status == 200 # its SETTINGS are known now
         streams = [client.request(path=f"/{i}") for i in range(20)]
@@ -312,7 +318,7 @@ def test_client_resets(proxied, serve2):
         client.h2.reset_stream(stream, 8)
         client.flush()
         proxy.wait(lambda: upstream.resets, 10, "the upstream's reset")
-        assert upstream.resets == [8]
+        assert upstream.resets in ([8], [2]) # CANCEL; Envoy: INTERNAL_ERROR
         proxy.wait_stat("http2.rx_reset")
         assert proxy.wait_log(1)[0]["code"] in (0, "0")
 
@@ -404,6 +410,17 @@ def test_drain_is_two_goaways(proxied, serve2):
             client.ask()
         assert client.goaway[0][0] == 0
         client.wait_closed()
+
+
+def test_drain_tells_those_who_ask_nothing(proxied, serve2):
+    proxy = proxied(serve2())
+    if proxy.is_envoy:
+        pytest.skip("tells with the next response")
+    with Client(proxy.port()) as client:
+        assert client.ask().status == 200
+        proxy.admin("/drain_listeners?skip_exit", method="POST")
+        client.wait_closed()
+        assert [last for _, last in client.goaway] == [0x7fffffff, 1]
 
 
 def test_idle_connection_is_closed(proxied, serve2):
@@ -541,3 +558,99 @@ def test_use_downstream_protocol(start, serve, serve2):
     with http1.Client(proxy.port()) as client:
         assert client.ask(target="/old").status == 200
     assert new.connections == 1 and old.connections == 1
+
+
+# --- tunnels (RFC 8441, RFC 9113 8.5) -----------------------------------------------------------------
+UPGRADES = {"upgrade_configs": [{"upgrade_type": "websocket"}],
+            "http2_protocol_options": {"allow_connect": True}}
+SWITCH = (b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+          b"sec-websocket-accept: x\r\n\r\n")
+
+
+class Shout:
+    """An HTTP/1.1 upstream that grants an upgrade and sends back in capitals what comes."""
+
+    def __init__(self):
+        self.heads = []
+
+    def __call__(self, sock):
+        self.heads.append(http1.Reader(sock).head())
+        sock.sendall(SWITCH)
+        while data := sock.recv(65536):
+            sock.sendall(data.upper())
+
+
+def begin_tunnel(client, protocol="websocket"):
+    stream = client.h2.get_next_available_stream_id()
+    client.answers[stream] = Answer()
+    client.h2.send_headers(stream, [(":method", "CONNECT"), (":protocol", protocol),
+                                    (":scheme", "http"), (":path", "/chat"),
+                                    (":authority", "h"), ("sec-websocket-version", "13")])
+    client.flush()
+    return stream
+
+
+def test_websocket_from_http2_to_http1(proxied, serve):
+    shout = Shout()
+    proxy = proxied(serve(handle=shout), hcm=UPGRADES)
+    if proxy.is_envoy:
+        pytest.skip("waits for a key, which RFC 8441 leaves out")
+    with Client(proxy.port()) as client:
+        client.until(lambda: client.h2.remote_settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL))
+        stream = begin_tunnel(client)
+        answer = client.answers[stream]
+        client.until(lambda: answer.headers)
+        assert answer.status == 200
+        assert not {"connection", "upgrade"} & set(dict(answer.headers))
+        for word in (b"one", b"two" * 30000):
+            before = len(answer.body)
+            client.send(stream, word)
+            client.until(lambda: len(answer.body) == before + len(word))
+        client.h2.end_stream(stream)
+        client.flush()
+        client.answer(stream)
+    head = shout.heads[0]
+    assert head.start[0] == "GET" and head.get("upgrade") == "websocket"
+    assert "upgrade" in head.get("connection").lower()
+
+
+def test_websocket_over_two_proxies(start, serve):
+    """HTTP/1.1 to the first, HTTP/2 between them, HTTP/1.1 to the server."""
+    shout = Shout()
+    upstream = serve(handle=shout)
+    second = start(static([http_listener([mesh.route("up")], hcm=UPGRADES)],
+                          [cluster("up", upstream)]))
+    first = start(static([http_listener([mesh.route("next")], hcm=UPGRADES)],
+                         [cluster("next", ("127.0.0.1", second.port()),
+                                  **upstream_options(http2={"allow_connect": True}))]))
+    with http1.Client(first.port()) as client:
+        # which waits until the second has said that it takes one
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        head = client.reader.head()
+        assert head.start[1] == "101"
+        assert head.get("upgrade") == "websocket"
+        client.send(b"hello")
+        assert client.reader.take(5) == b"HELLO"
+    assert second.stat("http.test.downstream_cx_http2_total") == 1
+
+
+def test_extended_connect_is_only_taken_where_it_is_offered(proxied, serve):
+    proxy = proxied(serve(handle=Shout()), hcm={"upgrade_configs": UPGRADES["upgrade_configs"]})
+    with Client(proxy.port(), validate=False) as client:
+        begin_tunnel(client)
+        client.wait_closed()
+        assert client.goaway[0][0] == 1 if not proxy.is_envoy else True
+
+
+def test_connect_without_a_route(proxied, serve2):
+    upstream = serve2()
+    proxy = proxied(upstream, hcm={"upgrade_configs": [{"upgrade_type": "CONNECT"}],
+                                   "http2_protocol_options": {"allow_connect": True}})
+    with Client(proxy.port()) as client:
+        stream = client.h2.get_next_available_stream_id()
+        client.answers[stream] = Answer()
+        client.h2.send_headers(stream, [(":method", "CONNECT"), (":authority", "h:443")])
+        client.flush()
+        client.until(lambda: client.answers[stream].headers)
+        assert client.answers[stream].status == 404
+    assert upstream.seen == []

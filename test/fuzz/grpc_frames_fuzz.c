@@ -1,8 +1,8 @@
 // covers: proxy/filters/grpc_frames.c
-// covers: proxy/filters/base64.c
+// covers: base/base64.c
 /* A body of gRPC in pieces of a size that the first byte says: however it is cut, the same messages
  * begin. The same bytes as base64, there and back, and as a path. */
-#include "proxy/filters/base64.h"
+#include "base/base64.h"
 #include "proxy/filters/grpc_frames.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);

@@ -1,6 +1,5 @@
 #include "test/support/cluster_fixture.h"
 
-#include <check.h>
 #include <time.h>
 
 void fixture_start(struct cluster_fixture *f)
@@ -29,7 +28,7 @@ void fixture_stop(struct cluster_fixture *f)
 struct host *fixture_host(struct cluster_fixture *f, const char *address)
 {
     struct host_info info = {0};
-    ck_assert_msg(addr_parse_ip_port(str_of(address), &info.addr), "%s", address);
+    CHECK(addr_parse_ip_port(str_of(address), &info.addr));
     return host_new(&f->home, &info);
 }
 
@@ -91,7 +90,7 @@ void fixture_spin(struct cluster_fixture *f, const int *flag)
         if (!loop_run_once(f->loop, false))
             nanosleep(&nap, NULL);
     }
-    ck_assert_msg(*flag, "nothing happened in time");
+    CHECK(*flag); /* else nothing happened in time */
 }
 
 uint64_t fixture_stat(struct cluster_fixture *f, uint32_t stat)

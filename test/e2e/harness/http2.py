@@ -221,7 +221,7 @@ class Http2Server(Server):
         self.on_event = on_event
         self.settings, self.hold = settings, hold
         self.seen, self.trailers, self.resets, self.goaways = [], [], [], []
-        self.links = []
+        self.links, self.errors = [], []
         super().__init__(self._handle, **more)
 
     def _handle(self, sock):
@@ -235,8 +235,16 @@ class Http2Server(Server):
         sock.sendall(link.data_to_send())
         while (data := sock.recv(65536)):
             with link.lock:
-                for event in link.receive_data(data):
-                    self._take(link, event)
+                try:
+                    events = link.receive_data(data)
+                except h2.exceptions.ProtocolError as error:
+                    self.errors.append(error)
+                    return
+                for event in events:
+                    try:
+                        self._take(link, event)
+                    except h2.exceptions.StreamClosedError:
+                        pass # the other side has reset it meanwhile
                 sock.sendall(link.data_to_send())
 
     def _take(self, link, event):
