@@ -39,3 +39,23 @@ def _head(request, part, one, two, *_):
 def _too_large(request, part, one, two, ours, theirs):
     return part == "response headers" and theirs.log.get("details") == "request_payload_too_large" and (
         _without(two, "connection") == one)
+
+
+@rule("an upgrade that the server does not take: its answer is an ordinary response (RFC 9110 7.8); Envoy "
+      "cuts its body off and closes")
+def _no_upgrade(request, part, one, two, ours, theirs):
+    return theirs.log.get("details") == "websocket_handshake_unsuccessful" and (
+        ours.status == theirs.status and part in ("response headers", "body", "log details"))
+
+
+@rule("204 has no body (RFC 9110 15.3.5): Envoy sends that of the configuration")
+def _no_content(request, part, one, two, ours, theirs):
+    return ours.status == 204 and part in ("response headers", "body", "status")
+
+
+@rule("a safe request on a pooled connection that ends before a byte of the response is sent once more, "
+      "whatever the retry policy (RFC 9110 9.2.2, RFC 9112 9.3.1): it may have been closed for being idle")
+def _sent_again(request, part, one, two, ours, theirs):
+    answers = dict(request.headers).get("x-test-answers", "")
+    return answers.startswith("reset") and request.method == "GET" and (
+        len(ours.upstream) > int(ours.log.get("attempts") or 0))

@@ -57,7 +57,7 @@ def generate(number, seed=1, only=None):
             config.features.append(chosen.__name__)
         if rng.random() < 0.4:
             config.route({"prefix": "/"}, {"cluster": "c"}, name="last")
-        extras = list(config.requests)
+        extras = [r for r in config.requests if r.again]
         while len(config.requests) < REQUESTS:  # more of the same, with another method
             again = rng.choice(extras)
             method = "POST" if again.method == "GET" else "GET"
@@ -217,7 +217,8 @@ class Result:
 
     def _forget_the_host(self):
         self.body = b""
-        self.headers = [f for f in self.headers if f[0] not in ("x-upstream", "content-length")]
+        self.headers = [(name, ",".join("any" if word in SERVERS else word for word in value.split(",")))
+                        for name, value in self.headers if name not in ("x-upstream", "content-length")]
         self.upstream = [("any", *entry[1:]) for entry in self.upstream]
         self.log.pop("cluster", None)
 
