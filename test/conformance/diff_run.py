@@ -339,6 +339,42 @@ def supported(folder, each=12):
     return {name for name, count in taken.items() if count == each}, fields, without
 
 
+# path: (the route's match and action, the share of requests that cluster `a` must get)
+SHARES = {
+    "/w20": ({"prefix": "/w20"}, {"weighted_clusters": {"clusters": [
+        {"name": "a", "weight": 20}, {"name": "b", "weight": 80}]}}, 0.2),
+    "/w3": ({"prefix": "/w3"}, {"weighted_clusters": {"clusters": [
+        {"name": name, "weight": 1} for name in "abc"]}}, 1 / 3),
+    "/r30": ({"prefix": "/r30", "runtime_fraction": {
+        "default_value": {"numerator": 30, "denominator": "HUNDRED"}}}, {"cluster": "a"}, 0.3),
+    "/r5": ({"prefix": "/r5", "runtime_fraction": {
+        "default_value": {"numerator": 50000, "denominator": "MILLION"}}}, {"cluster": "a"}, 0.05),
+}
+SAMPLES = 600
+
+
+def shares(name, folder):
+    """shares are how often cluster `a` was chosen at random: {path: share}."""
+    config = Config(0, random.Random(0), collections.Counter())
+    for path, (match, action, _) in SHARES.items():
+        config.route(match, action)
+    config.route({"prefix": "/"}, {"cluster": "b"})
+    for path in SHARES:
+        for _ in range(SAMPLES):
+            config.ask(path)
+    for index, request in enumerate(config.requests):
+        request.id = f"s-{index}"
+    results = play(name, [config], folder, {"ring", "maglev", "subsets", "dns"})
+    hits = collections.Counter(r.path for r in config.requests if results[r.id].body == b"a")
+    return {path: hits[path] / SAMPLES for path in SHARES}
+
+
+def share_is_right(path, share):
+    """share_is_right: within five standard deviations of what is configured."""
+    want = SHARES[path][2]
+    return abs(share - want) < 5 * (want * (1 - want) / SAMPLES) ** 0.5
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("number", type=int, nargs="?", default=300)
