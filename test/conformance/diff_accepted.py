@@ -59,3 +59,16 @@ def _sent_again(request, part, one, two, ours, theirs):
     answers = dict(request.headers).get("x-test-answers", "")
     return answers.startswith("reset") and request.method == "GET" and (
         len(ours.upstream) > int(ours.log.get("attempts") or 0))
+
+
+@rule("a refusal in one of the codecs, before the fields are known: the log's entry cannot be found by its id")
+def _refused_by_a_codec(request, part, one, two, ours, theirs):
+    return part.startswith("log ") and ours.status == theirs.status == 400 and (
+        "no" in ours.log or "no" in theirs.log)
+
+
+@rule("a target with a fragment (RFC 9112 3.2.1) is refused by the codec, as what is not HTTP/1 always is: "
+      "with a body, and without date and server")
+def _fragment(request, part, one, two, ours, theirs):
+    return "#" in request.path and ours.status == theirs.status == 400 and (
+        part in ("response headers", "body"))

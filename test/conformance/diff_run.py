@@ -193,6 +193,12 @@ def bootstrap(configs, servers, without=()):
                         [c for c in clusters(servers) if c["name"] not in without])
 
 
+def _any_host(fields):
+    """Fields without what tells hosts and clusters apart."""
+    return [(name, ",".join("any" if word in SERVERS else word for word in value.split(",")))
+            for name, value in fields if name not in ("x-upstream", "content-length")]
+
+
 class Result:
     """What one request gave, ready to be compared."""
 
@@ -217,9 +223,9 @@ class Result:
 
     def _forget_the_host(self):
         self.body = b""
-        self.headers = [(name, ",".join("any" if word in SERVERS else word for word in value.split(",")))
-                        for name, value in self.headers if name not in ("x-upstream", "content-length")]
-        self.upstream = [("any", *entry[1:]) for entry in self.upstream]
+        self.headers = _any_host(self.headers)
+        self.upstream = [("any", method, target, _any_host(fields), body)
+                         for _, method, target, fields, body in self.upstream]
         self.log.pop("cluster", None)
 
     def outcome(self):
