@@ -9,7 +9,8 @@ import sys
 import peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LIMIT_S = 400
+LIMIT_S = 200
+SHOWN = 5
 
 
 def tool(name):
@@ -55,7 +56,9 @@ def report(folder):
         for name in RUNS:
             passed, failed, _ = run(proxy, os.path.join(folder, proxy), name)
             cells.append(f"{passed} passed, {len(failed)} failed")
-            problems += [f"- {proxy}, {name}: {case}" for case in failed]
+            problems += [f"- {proxy}, {name}: {case}" for case in failed[:SHOWN]]
+            if len(failed) > SHOWN:
+                problems.append(f"- and {len(failed) - SHOWN} more")
             if proxy == "attache":
                 good, bad = good + passed, bad + len(failed)
         lines.append(f"| {proxy} {peers.version(proxy)} | " + " | ".join(cells) + " |")

@@ -71,9 +71,13 @@ def main():
     hcm = {"http_protocol_options": {"enable_trailers": True}, "stream_idle_timeout": "0s"}
     if "translate" in options:
         hcm["http_filters"], protocol = [GRPC_WEB, ROUTER], gateway.HTTP2
-    running = peers.start(proxy, tempfile.mkdtemp(dir=folder), peers.static(
-        [gateway.listener("main", "server", hcm=hcm)],
-        [gateway.cluster("server", told[RESPONSE_PORT], protocol)]))
+    try:
+        running = peers.start(proxy, tempfile.mkdtemp(dir=folder), peers.static(
+            [gateway.listener("main", "server", hcm=hcm)],
+            [gateway.cluster("server", told[RESPONSE_PORT], protocol)]))
+    except AssertionError:
+        server.kill()  # it holds our output open
+        raise
     answer = b"\x0a\x09127.0.0.1" + varint(RESPONSE_PORT << 3) + varint(running.port())
     sys.stdout.buffer.write(len(answer).to_bytes(4, "big") + answer)
     sys.stdout.buffer.flush()

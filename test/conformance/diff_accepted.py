@@ -39,3 +39,36 @@ def _head(request, part, one, two, *_):
 def _too_large(request, part, one, two, ours, theirs):
     return part == "response headers" and theirs.log.get("details") == "request_payload_too_large" and (
         _without(two, "connection") == one)
+
+
+@rule("an upgrade that the server does not take: its answer is an ordinary response (RFC 9110 7.8); Envoy "
+      "cuts its body off and closes")
+def _no_upgrade(request, part, one, two, ours, theirs):
+    return theirs.log.get("details") == "websocket_handshake_unsuccessful" and (
+        ours.status == theirs.status and part in ("response headers", "body", "log details"))
+
+
+@rule("204 has no body (RFC 9110 15.3.5): Envoy sends that of the configuration")
+def _no_content(request, part, one, two, ours, theirs):
+    return ours.status == 204 and part in ("response headers", "body", "status")
+
+
+@rule("a safe request on a pooled connection that ends before a byte of the response is sent once more, "
+      "whatever the retry policy (RFC 9110 9.2.2, RFC 9112 9.3.1): it may have been closed for being idle")
+def _sent_again(request, part, one, two, ours, theirs):
+    answers = dict(request.headers).get("x-test-answers", "")
+    return answers.startswith("reset") and request.method == "GET" and (
+        len(ours.upstream) > int(ours.log.get("attempts") or 0))
+
+
+@rule("a refusal in one of the codecs, before the fields are known: the log's entry cannot be found by its id")
+def _refused_by_a_codec(request, part, one, two, ours, theirs):
+    return part.startswith("log ") and ours.status == theirs.status == 400 and (
+        "no" in ours.log or "no" in theirs.log)
+
+
+@rule("a target with a fragment (RFC 9112 3.2.1) is refused by the codec, as what is not HTTP/1 always is: "
+      "with a body, and without date and server")
+def _fragment(request, part, one, two, ours, theirs):
+    return "#" in request.path and ours.status == theirs.status == 400 and (
+        part in ("response headers", "body"))

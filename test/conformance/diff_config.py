@@ -22,9 +22,9 @@ class Request:
     """One request: `headers` are (name, value) pairs; `group` marks those whose upstream is chosen at
     random, to be compared as a distribution only."""
 
-    def __init__(self, path, method, headers, host, body, group):
+    def __init__(self, path, method, headers, host, body, group, again):
         self.path, self.method, self.headers = path, method, list(headers)
-        self.host, self.body, self.group = host, body, group
+        self.host, self.body, self.group, self.again = host, body, group, again
         self.id = None
 
     def __repr__(self):
@@ -57,8 +57,9 @@ class Config:
         self.vhost["routes"].append(entry)
         return entry
 
-    def ask(self, path, headers=(), method="GET", host="main.test", body=None, group=None):
-        self.requests.append(Request(path, method, headers, host, body, group))
+    def ask(self, path, headers=(), method="GET", host="main.test", body=None, group=None, again=True):
+        """ask adds a request; `again`: it may be repeated with another method."""
+        self.requests.append(Request(path, method, headers, host, body, group, again))
 
     def listener(self, folder_log):
         filters = [{"name": f"f{i}", "typed_config": f} for i, f in enumerate(self.filters)]

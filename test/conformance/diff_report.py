@@ -29,6 +29,13 @@ def report(folder):
         "response flags, response code details, route name and attempts from the access log.", "",
         f"{len(usable)} of the {len(configs)} configurations are taken by Attaché whole; of their "
         f"{requests} requests {len(different)} differ.", ""]
+    chosen = {name: diff_run.shares(name, os.path.join(folder, name + "-shares"))
+              for name in ("attache", "envoy")}
+    wrong = [path for path, share in chosen["attache"].items() if not diff_run.share_is_right(path, share)]
+    lines += [f"Choices at random, {diff_run.SAMPLES} requests each:", "",
+              "| | configured | Attaché | Envoy |", "|---|---|---|---|"]
+    lines += [f"| {path} | {want:.3f} | {chosen['attache'][path]:.3f} | {chosen['envoy'][path]:.3f} |"
+              for path, (_, _, want) in diff_run.SHARES.items()] + [""]
     if refused:
         lines += ["Not taken yet:", "", "| field | configurations |", "|---|---|"]
         lines += [f"| `{field}` | {len(names)} |" for field, names in sorted(refused.items())] + [""]
@@ -45,7 +52,8 @@ def report(folder):
               (", except " + ", ".join(f"`{name}`" for name, *_ in poor) if poor else "") + ".", "",
               "| field | configurations | outcomes |", "|---|---|---|"]
     lines += [f"| {name} | {number} | {outcomes} |" for name, number, outcomes in rows]
-    return lines, requests - len(different), len(different) + len(configs) - len(usable) + len(poor)
+    return lines, requests - len(different), (
+        len(different) + len(configs) - len(usable) + len(poor) + len(wrong))
 
 
 def _feature(config, request):

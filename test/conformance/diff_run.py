@@ -57,7 +57,7 @@ def generate(number, seed=1, only=None):
             config.features.append(chosen.__name__)
         if rng.random() < 0.4:
             config.route({"prefix": "/"}, {"cluster": "c"}, name="last")
-        extras = list(config.requests)
+        extras = [r for r in config.requests if r.again]
         while len(config.requests) < REQUESTS:  # more of the same, with another method
             again = rng.choice(extras)
             method = "POST" if again.method == "GET" else "GET"
@@ -193,6 +193,12 @@ def bootstrap(configs, servers, without=()):
                         [c for c in clusters(servers) if c["name"] not in without])
 
 
+def _any_host(fields):
+    """Fields without what tells hosts and clusters apart."""
+    return [(name, ",".join("any" if word in SERVERS else word for word in value.split(",")))
+            for name, value in fields if name not in ("x-upstream", "content-length")]
+
+
 class Result:
     """What one request gave, ready to be compared."""
 
@@ -217,8 +223,9 @@ class Result:
 
     def _forget_the_host(self):
         self.body = b""
-        self.headers = [f for f in self.headers if f[0] not in ("x-upstream", "content-length")]
-        self.upstream = [("any", *entry[1:]) for entry in self.upstream]
+        self.headers = _any_host(self.headers)
+        self.upstream = [("any", method, target, _any_host(fields), body)
+                         for _, method, target, fields, body in self.upstream]
         self.log.pop("cluster", None)
 
     def outcome(self):
@@ -336,6 +343,42 @@ def supported(folder, each=12):
     fields, left, without = refusals(singles, folder)
     taken = collections.Counter(c.features[0] for c in left)
     return {name for name, count in taken.items() if count == each}, fields, without
+
+
+# path: (the route's match and action, the share of requests that cluster `a` must get)
+SHARES = {
+    "/w20": ({"prefix": "/w20"}, {"weighted_clusters": {"clusters": [
+        {"name": "a", "weight": 20}, {"name": "b", "weight": 80}]}}, 0.2),
+    "/w3": ({"prefix": "/w3"}, {"weighted_clusters": {"clusters": [
+        {"name": name, "weight": 1} for name in "abc"]}}, 1 / 3),
+    "/r30": ({"prefix": "/r30", "runtime_fraction": {
+        "default_value": {"numerator": 30, "denominator": "HUNDRED"}}}, {"cluster": "a"}, 0.3),
+    "/r5": ({"prefix": "/r5", "runtime_fraction": {
+        "default_value": {"numerator": 50000, "denominator": "MILLION"}}}, {"cluster": "a"}, 0.05),
+}
+SAMPLES = 600
+
+
+def shares(name, folder):
+    """shares are how often cluster `a` was chosen at random: {path: share}."""
+    config = Config(0, random.Random(0), collections.Counter())
+    for path, (match, action, _) in SHARES.items():
+        config.route(match, action)
+    config.route({"prefix": "/"}, {"cluster": "b"})
+    for path in SHARES:
+        for _ in range(SAMPLES):
+            config.ask(path)
+    for index, request in enumerate(config.requests):
+        request.id = f"s-{index}"
+    results = play(name, [config], folder, {"ring", "maglev", "subsets", "dns"})
+    hits = collections.Counter(r.path for r in config.requests if results[r.id].body == b"a")
+    return {path: hits[path] / SAMPLES for path in SHARES}
+
+
+def share_is_right(path, share):
+    """share_is_right: within five standard deviations of what is configured."""
+    want = SHARES[path][2]
+    return abs(share - want) < 5 * (want * (1 - want) / SAMPLES) ** 0.5
 
 
 def main():

@@ -19,6 +19,11 @@ def test_every_field_is_used():
     assert not [n for n in names if diff_coverage.left_out(n)]
 
 
+def test_random_choices_are_as_often_as_configured(tmp_path):
+    shares = diff_run.shares("attache", str(tmp_path / "attache"))
+    assert all(diff_run.share_is_right(path, share) for path, share in shares.items()), shares
+
+
 def test_the_same_as_envoy(tmp_path):
     configs = diff_run.generate(CONFIGURATIONS, seed="short")
     refused, usable, without = diff_run.refusals(configs, str(tmp_path / "validate"))

@@ -28,7 +28,8 @@ def play(port, folder):
                    capture_output=True, text=True, timeout=LIMIT_S, check=False)
     index = json.loads(pathlib.Path(folder, "index.json").read_text(encoding="utf-8"))
     # an agent is what the server calls itself; a case that fails before that is of another one
-    return {case: (entry["behavior"], entry["behaviorClose"])
+    # NON-STRICT is conformant too: in some cases it depends on whether an echo comes before the close
+    return {case: (entry["behavior"].replace("NON-STRICT", "OK"), entry["behaviorClose"])
             for agent in index.values() for case, entry in agent.items()}
 
 
