@@ -33,11 +33,10 @@ void route_remove_internal(const struct route_table *t, struct headers *h)
 
 size_t route_path_len(struct str target)
 {
-    for (size_t i = 0; i < target.len; i++) {
-        if (target.p[i] == '?' || target.p[i] == '#')
-            return i;
-    }
-    return target.len;
+    ptrdiff_t query = str_chr(target, '?');
+    size_t n = query < 0 ? target.len : (size_t)query;
+    ptrdiff_t fragment = str_chr(str_n(target.p, n), '#');
+    return fragment < 0 ? n : (size_t)fragment;
 }
 
 /* How much of the target a prefix rewrite replaces; false: nothing, because the match was by a form
@@ -69,6 +68,8 @@ static struct str with_rest(struct str made, struct str target, size_t from, str
 struct str route_rewrite_path(const struct route_entry *en, const struct rewrite *w,
                               struct str target, const struct stream_info *si, struct arena *a)
 {
+    if (!w->prefix.len && !w->regex && !w->template && !w->format)
+        return STR_NULL;
     size_t n = route_path_len(target), matched;
     struct str path = str_n(target.p, n);
     if (w->prefix.len)
@@ -78,8 +79,6 @@ struct str route_rewrite_path(const struct route_entry *en, const struct rewrite
         return with_rest(regex_replace_all(w->regex, path, w->substitution, a), target, n, a);
     if (w->template)
         return with_rest(uri_rewrite_apply(w->template, path, a), target, n, a);
-    if (!w->format)
-        return STR_NULL;
     /* What the format takes out of the request may be anything: only a path becomes one. */
     struct str made = format_str(w->format, si, a);
     return made.len && made.p[0] == '/' ? with_rest(made, target, n, a) : STR_NULL;
