@@ -1,5 +1,4 @@
 // covers: proxy/filters/grpc_frames.c
-// covers: base/base64.c
 /* A body of gRPC in pieces of a size that the first byte says: however it is cut, the same messages
  * begin. The same bytes as base64, there and back, and as a path. */
 #include "base/base64.h"

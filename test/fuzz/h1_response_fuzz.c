@@ -2,6 +2,7 @@
 /* Responses with their bodies, one after the other. However the bytes are cut, they must be read
  * the same; and what is read, written again for a client, must be read as the same response. The
  * first byte chooses the rules and the client, the second the cut. */
+#include "cluster/http1_options.h"
 #include "proxy/http/h1_parse.h"
 #include "proxy/http/h1_scan.h"
 #include "proxy/http/h1_write.h"
@@ -60,6 +61,13 @@ static void check_written(const struct headers *h, const struct h1_message *m, s
     h1_scan_cleanup(&scan);
 }
 
+/* How names may be written. */
+static const struct http1_options forms[] = {
+    {0},
+    {.proper_case = true, .full_url = true},
+    {.preserve_case = true, .proper_case_added = true, .forward_reason = true},
+};
+
 /* The same fields as a request: what a response says of its body must not make two of one. */
 static void write_request(const struct headers *h, const struct h1_message *m)
 {
@@ -77,8 +85,9 @@ static void write_request(const struct headers *h, const struct h1_message *m)
     request.method = str_of(methods[h->status % 3]);
     request.path = STR("/");
     request.authority = STR("a");
+    request.upgrade = false; /* nobody granted it to this one */
     bool end = m->body == H1_BODY_NONE;
-    struct h1_out out = h1_write_request(&wire, &request, NULL, end);
+    struct h1_out out = h1_write_request(&wire, &request, &forms[h->n % 3], end);
     CHECK(h1_scan_head(&scan, &wire, &wide, false, &err) == H1_DONE);
     uint32_t lines = scan.lines;
     headers_init(&again, &a);
@@ -101,6 +110,7 @@ static void write_again(const struct headers *h, const struct h1_message *m,
             .end = m->body == H1_BODY_NONE,
             .to_head = r->to_head,
             .minor = !old_client,
+            .options = &forms[(h->n + 1) % 3],
             .close = closing,
         };
         struct h1_out out = h1_write_response(&wire, h, &how);

@@ -85,7 +85,7 @@ static void *named_compile(void *owner, struct str name, struct str bytes, struc
     return p;
 }
 
-static const struct resource_ops cds = {
+static struct resource_ops cds = {
     .type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     .label = "cds",
     .wildcard = true,
@@ -182,6 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct xds_options opts = {.transport = &transport};
     struct xds_server server = {.cluster = STR("cp")};
     log_set_all(LOG_LEVEL_OFF);
+    cds.remove_first = len & 1; /* as clusters do it, or as listeners do */
     stats_init(1);
     struct loop *loop = loop_new(true);
     struct xds *x = xds_new(loop, &opts);
