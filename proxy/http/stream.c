@@ -266,9 +266,7 @@ static void reply(struct stream *s, struct headers *h, struct str body)
 {
     http_chain_stop(&s->chain, HTTP_REQUEST);
     if (!s->received && s->info.protocol != PROTOCOL_HTTP2 && s->down) {
-        /* What is left of the request is read by nobody. */
-        hcm_count(s->hc, HCM_RQ_RX_RESET);
-        s->down->ops->close_after(s->down);
+        s->down->ops->close_after(s->down); /* what is left of the request is read by nobody */
     }
     router_cleanup(&s->router);
     if (s->route && s->route->attempt_count_response && s->info.attempts)

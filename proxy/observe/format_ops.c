@@ -214,14 +214,19 @@ static bool put_flags(op_ref op, info_ref si, struct format_out *o)
 #undef X
     };
     bool any = false;
-    for (uint64_t left = si->flags; left; left &= left - 1) {
-        unsigned bit = (unsigned)__builtin_ctzll(left);
-        if (bit >= NUM_RESPONSE_FLAGS)
-            break;
-        if (any)
-            format_out_put(o, STR(","));
-        format_out_put(o, names[bit][op->def->offset]);
-        any = true;
+    /* A connection of tcp_proxy fails first, and its attempts are counted then. */
+    uint64_t late = si->protocol == PROTOCOL_NONE ? FLAG(UPSTREAM_RETRY_LIMIT_EXCEEDED) : 0;
+    const uint64_t sets[] = {si->flags & ~late, si->flags & late};
+    for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+        for (uint64_t left = sets[i]; left; left &= left - 1) {
+            unsigned bit = (unsigned)__builtin_ctzll(left);
+            if (bit >= NUM_RESPONSE_FLAGS)
+                break;
+            if (any)
+                format_out_put(o, STR(","));
+            format_out_put(o, names[bit][op->def->offset]);
+            any = true;
+        }
     }
     if (!any)
         format_out_put(o, STR("-"));

@@ -445,7 +445,8 @@ END_TEST
 
 START_TEST(test_flags)
 {
-    struct stream_info si = {.flags = (1ULL << NUM_RESPONSE_FLAGS) - 1};
+    struct stream_info si = {.flags = (1ULL << NUM_RESPONSE_FLAGS) - 1,
+                             .protocol = PROTOCOL_HTTP11};
     uint64_t bit, all = 0;
     char *name, *rest;
     char *list = arena_strdup(&arena, text("%RESPONSE_FLAGS%", &si, false));
@@ -459,6 +460,11 @@ START_TEST(test_flags)
     ck_assert(str_eq(response_flags_text(FLAG(NO_ROUTE_FOUND), &arena), STR("NR")));
     ck_assert(!response_flag_find(STR("XX"), &bit));
     ck_assert(!response_flag_find(STR(""), &bit));
+    si.flags = FLAG(UPSTREAM_RETRY_LIMIT_EXCEEDED) | FLAG(UPSTREAM_CONNECTION_FAILURE);
+    ck_assert_str_eq(text("%RESPONSE_FLAGS%", &si, false), "URX,UF");
+    si.protocol = PROTOCOL_NONE; /* of a connection: in the order in which tcp_proxy sets them */
+    ck_assert_str_eq(text("%RESPONSE_FLAGS%", &si, false), "UF,URX");
+    si.protocol = PROTOCOL_HTTP11;
     si.flags = ~0ULL; /* bits that mean nothing are not read past the table */
     ck_assert(
         str_eq(response_flags_text(~0ULL, &arena), str_of(text("%RESPONSE_FLAGS%", &si, false))));
