@@ -65,9 +65,11 @@ struct cluster_config {
     enum upstream_http http;
     struct http1_options http1;
     struct http2_options http2_options;
-    uint64_t max_stream_ms;                /* of a request to a host; 0: none */
-    uint32_t max_headers_count;            /* of a response; 0: the codec's default */
-    uint32_t max_headers_kb;               /* the same */
+    void *http_filters; /* struct http_filter_list of each try; NULL: the router's */
+    const struct cluster_filter_ops *filter_ops; /* what gives them back */
+    uint64_t max_stream_ms;                      /* of a request to a host; 0: none */
+    uint32_t max_headers_count;                  /* of a response; 0: the codec's default */
+    uint32_t max_headers_kb;                     /* the same */
     struct transport_factory **transports; /* [0] the default; the rest: transport_socket_matches;
                                               NULL entries are raw_buffer */
     uint32_t num_transports;

@@ -21,6 +21,8 @@ static void config_free(void *arg)
     for (uint32_t i = 0; i < c->num_transports; i++)
         transport_factory_unref(c->transports[i]);
     load_assignment_unref(c->assignment);
+    if (c->http_filters)
+        c->filter_ops->free(c->http_filters);
     arena_cleanup(&c->arena);
     mem_free(c);
 }
@@ -410,7 +412,7 @@ static void compile_rest(struct compiling *c, const cluster_message *msg)
                                                "cleanup_interval");
     if (out->cleanup_interval_ms == 0)
         errors_add(c->e, "cleanup_interval", "must be greater than 0");
-    cluster_compile_http(msg, out, &c->scratch, c->e, c->env->pb);
+    cluster_compile_http(msg, out, &c->scratch, c->e, c->env);
     mark = errors_push(c->e, "circuit_breakers");
     cluster_compile_circuit(msg->circuit_breakers, out->limits, c->e);
     errors_pop(c->e, mark);

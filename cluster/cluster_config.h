@@ -39,6 +39,16 @@ struct cluster_transport_ops {
     void (*stop)(struct transport_factory *f);
 };
 
+/* HTTP filters of a cluster's requests: proxy's, of which a cluster knows no more than this. Main.
+ */
+struct cluster_filter_ops {
+    /* compile compiles HttpFilter messages below the field "http_filters"; NULL after errors. What
+     * it makes beside the arena is given back by free. */
+    void *(*compile)(void *arg, struct arena *a, void *const *filters, size_t num,
+                     const struct pb_opts *pb, struct errors *e);
+    void (*free)(void *filters);
+};
+
 /* What compiling a cluster depends on. */
 struct cluster_compile_env {
     const struct reclaim_home *home;
@@ -48,6 +58,8 @@ struct cluster_compile_env {
     const struct xds_source *parent; /* where the cluster comes from; NULL: the bootstrap */
     const struct cluster_transport_ops *transport; /* NULL: raw_buffer only */
     void *transport_arg;
+    const struct cluster_filter_ops *filters; /* NULL: there are none */
+    void *filters_arg;
 };
 
 /* cluster_config_new makes the configuration of a cluster that says nothing but its name, with one

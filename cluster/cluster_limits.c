@@ -267,16 +267,32 @@ static void compile_protocol(const http_options *msg, struct cluster_config *out
     }
 }
 
+static void compile_filters(const http_options *msg, struct cluster_config *out, struct errors *e,
+                            const struct cluster_compile_env *env)
+{
+    if (!msg->n_http_filters)
+        return;
+    if (!env->filters) {
+        errors_add(e, "http_filters", "are not supported here");
+        return;
+    }
+    out->filter_ops = env->filters;
+    out->http_filters = env->filters->compile(env->filters_arg, &out->arena,
+                                              (void *const *)msg->http_filters, msg->n_http_filters,
+                                              env->pb, e);
+}
+
 static const char options_name[] = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 static void compile_typed(const Google__Protobuf__Any *any, struct cluster_config *out,
-                          struct arena *scratch, struct errors *e, const struct pb_opts *opts)
+                          struct arena *scratch, struct errors *e,
+                          const struct cluster_compile_env *env)
 {
     const http_options *msg;
     struct pb_any got;
     size_t mark;
 
-    switch (pb_any_unpack(any, scratch, e, opts, &got)) {
+    switch (pb_any_unpack(any, scratch, e, env->pb, &got)) {
     case PB_ANY_OK:
         if (got.type == &envoy__extensions__upstreams__http__v3__http_protocol_options__descriptor)
             break;
@@ -293,10 +309,11 @@ static void compile_typed(const Google__Protobuf__Any *any, struct cluster_confi
     compile_common(msg->common_http_protocol_options, out, e);
     errors_pop(e, mark);
     compile_protocol(msg, out, e);
+    compile_filters(msg, out, e, env);
 }
 
 void cluster_compile_http(const void *cluster, struct cluster_config *out, struct arena *scratch,
-                          struct errors *e, const struct pb_opts *opts)
+                          struct errors *e, const struct cluster_compile_env *env)
 {
     const Envoy__Config__Cluster__V3__Cluster *msg = cluster;
     bool typed = false;
@@ -307,7 +324,7 @@ void cluster_compile_http(const void *cluster, struct cluster_config *out, struc
         struct str key = str_of(msg->typed_extension_protocol_options[i]->key);
         mark = errors_push_key(e, "typed_extension_protocol_options", key);
         if (str_eq(key, str_of(options_name))) {
-            compile_typed(msg->typed_extension_protocol_options[i]->value, out, scratch, e, opts);
+            compile_typed(msg->typed_extension_protocol_options[i]->value, out, scratch, e, env);
             typed = true;
         } else {
             errors_add(e, NULL, "is not known; %s is", options_name);

@@ -5,7 +5,7 @@
 #include "cluster/cluster.h"
 #include "cluster/outlier.h"
 
-struct pb_opts;
+struct cluster_compile_env;
 
 /* cluster_compile_circuit reads circuit_breakers (NULL: the defaults). */
 void cluster_compile_circuit(const void *circuit_breakers, struct circuit_limits limits[2],
@@ -18,4 +18,4 @@ void cluster_compile_outlier(const void *outlier_detection, struct outlier_confi
 /* cluster_compile_http reads typed_extension_protocol_options or, if there are none, the deprecated
  * options of the cluster message itself. */
 void cluster_compile_http(const void *cluster, struct cluster_config *out, struct arena *scratch,
-                          struct errors *e, const struct pb_opts *opts);
+                          struct errors *e, const struct cluster_compile_env *env);

@@ -181,6 +181,8 @@ static void *compile_cluster(void *owner, struct str name, struct str bytes, str
         .parent = c->compiling_static || !c->cds_wanted ? NULL : &c->cds,
         .transport = c->opts.transport,
         .transport_arg = c->opts.transport_arg,
+        .filters = c->opts.filters,
+        .filters_arg = c->opts.filters_arg,
     };
     return cluster_config_compile(&env, bytes, e);
 }

@@ -19,6 +19,8 @@ struct clusters_options {
     const struct pb_opts *pb_static, *pb_dynamic;  /* NULL: as zeroed */
     const struct cluster_transport_ops *transport; /* NULL: raw_buffer only */
     void *transport_arg;
+    const struct cluster_filter_ops *filters; /* NULL: clusters have no HTTP filters */
+    void *filters_arg;
     bool validate; /* --mode validate: nothing is subscribed */
 };
 

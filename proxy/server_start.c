@@ -14,6 +14,7 @@
 #include "proxy/listener/listeners.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/route_slots.h"
+#include "proxy/router/upstream_filters.h"
 #include "proxy/server.h"
 #include "proxy/server_stats.h"
 #include "proxy/xds_stream.h"
@@ -358,6 +359,7 @@ static void make_owners(struct server *s, bool validate)
     s->pb_static = fixed;
     s->tls = tls_secrets_new(s->loop, s->xds);
     s->tls->pb = dynamic;
+    s->env = NEW(struct compile_env); /* filled in below: clusters refer to it */
     struct clusters_options opts = {
         .loop = s->loop,
         .box = &s->box,
@@ -366,11 +368,12 @@ static void make_owners(struct server *s, bool validate)
         .pb_dynamic = dynamic,
         .transport = &cluster_tls_transport,
         .transport_arg = s->tls,
+        .filters = &upstream_filters_of_clusters,
+        .filters_arg = s->env,
         .validate = validate,
     };
     s->clusters = clusters_new(&opts);
     s->routes = route_slots_new(s, s->xds, dynamic, on_routes_change, s);
-    s->env = NEW(struct compile_env);
     *s->env = (struct compile_env){
         .xds = s->xds,
         .tls = s->tls,

@@ -1,8 +1,10 @@
 #include "proxy/router/upstream_filters.h"
 
 #include "base/obj.h"
+#include "cluster/cluster_config.h"
 #include "proxy/http/http_chain.h"
 #include "proxy/http/stream.h"
+#include "proxy/network/network_filter.h"
 
 enum { FILTERED_MAGIC = 0x55504654 };
 
@@ -324,6 +326,32 @@ struct codec_stream *upstream_filters_wrap(struct codec_stream *inner, struct st
                     downstream_buffer_limit(s->hc->down));
     return &x->cs;
 }
+
+/* --- of clusters --- */
+
+static void *compile_list(void *arg, struct arena *a, void *const *filters, size_t num,
+                          const struct pb_opts *pb, struct errors *e)
+{
+    struct compile_env compile = *(const struct compile_env *)arg;
+    const struct http_filter_env env = {.compile = &compile, .arena = a, .upstream = true};
+    struct http_filter_list *list = ARENA_NEW(a, struct http_filter_list);
+    size_t before = e->num_errors;
+    compile.pb = pb;
+    http_filter_list_compile(&env, filters, num, "http_filters", list, e);
+    if (!list->terminated && e->num_errors == before)
+        errors_add(e, "http_filters", "the last filter must be envoy.filters.http.upstream_codec");
+    return list;
+}
+
+static void free_list(void *list)
+{
+    http_filter_list_free(list);
+}
+
+const struct cluster_filter_ops upstream_filters_of_clusters = {
+    .compile = compile_list,
+    .free = free_list,
+};
 
 /* --- the terminal filter --- */
 

@@ -5,6 +5,7 @@
 #include "proxy/http/codec.h"
 #include "proxy/http/http_filter.h"
 
+struct cluster_filter_ops;
 struct stream;
 
 /* upstream_filters_wrap returns the exchange that the try uses: `inner` itself where the list has
@@ -13,6 +14,10 @@ struct stream;
 struct codec_stream *upstream_filters_wrap(struct codec_stream *inner, struct stream *s,
                                            const struct http_filter_list *filters,
                                            const struct codec_events *events, void *user);
+
+/* upstream_filters_of_clusters compiles the lists of clusters; its argument is a struct
+ * compile_env. (struct clusters_options) */
+extern const struct cluster_filter_ops upstream_filters_of_clusters;
 
 /* envoy.filters.http.upstream_codec, which ends an upstream list. */
 extern const struct http_filter_ops upstream_codec_filter;

@@ -321,6 +321,17 @@ static void hold_body(struct upstream_request *u)
     }
 }
 
+/* The cluster's list counts more than the router's. The cluster may be changed meanwhile. */
+static const struct http_filter_list *filters_of(struct upstream_request *u)
+{
+    const struct cluster_config *config = u->router->cluster->config;
+    if (!config->http_filters)
+        return router_upstream_filters(u->router->stream->hc->config->filters.terminal);
+    if (!u->pinned)
+        u->pinned = cluster_config_ref((struct cluster_config *)(uintptr_t)config);
+    return config->http_filters;
+}
+
 static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, struct str detail)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
@@ -353,8 +364,7 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
     else
         u->cs = upstream_open(pc, r->cluster, s->arena, &events, u);
     u->wire = u->cs;
-    u->cs = upstream_filters_wrap(
-        u->cs, s, router_upstream_filters(s->hc->config->filters.terminal), &events, u);
+    u->cs = upstream_filters_wrap(u->cs, s, filters_of(u), &events, u);
     for (uint32_t i = 0; i < u->pauses; i++)
         u->cs->ops->pause(u->cs);
     bool trailers = s->request_trailers && upstream_request_takes_trailers(u);
@@ -487,6 +497,8 @@ void upstream_request_drop(struct upstream_request **up)
     if (cs)
         cs->ops->reset(cs, RESET_LOCAL);
     buffer_cleanup(&u->body);
+    cluster_config_unref(u->pinned);
+    u->pinned = NULL;
     host_unref(u->host);
     u->host = NULL;
     u->magic = 0;

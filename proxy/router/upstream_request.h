@@ -25,9 +25,10 @@ struct upstream_request {
     uint64_t bytes_read, bytes_written; /* of the connection, when the exchange began */
     uint64_t body_sent, body_received;  /* bytes */
     uint32_t attempt;                   /* the how manieth of its request */
-    uint32_t pauses;                    /* asked for before there was an exchange */
-    bool http2;                         /* what the connection speaks */
-    bool above;                         /* the connection takes no more for now */
+    struct cluster_config *pinned; /* whose filters this try passes; NULL: none of the cluster's */
+    uint32_t pauses;               /* asked for before there was an exchange */
+    bool http2;                    /* what the connection speaks */
+    bool above;                    /* the connection takes no more for now */
     bool sent_end, got_headers, over;
     bool raced;   /* it failed, and sending it once more does no harm (router_tries.c) */
     bool late;    /* its per-try timeout has passed, and was accounted for */

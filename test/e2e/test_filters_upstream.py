@@ -1,5 +1,6 @@
 """Upstream HTTP filters: between the router and each of its tries."""
 
+import importlib
 import json
 import random
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from controlplane import mesh, xds
 from harness import codecs
 from harness.http1 import Client, ask
-from harness.proxy import cluster, http_listener, static
+from harness.proxy import cluster, dynamic, http_listener, static
 from harness.upstream import response
 
 TYPES = "type.googleapis.com/envoy.extensions.filters.http"
@@ -126,3 +127,55 @@ def test_refused(binary, tmp_path, filters):
     done = subprocess.run([binary[0], "-c", str(file), "--mode", "validate"],
                           capture_output=True, text=True, timeout=30)
     assert done.returncode != 0
+
+
+def of_cluster(up, *filters):
+    options = {"@type": "HttpProtocolOptions", "http_filters": list(filters),
+               "explicit_http_config": {"http_protocol_options": {}}}
+    return cluster("up", up, typed_extension_protocol_options={
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options})
+
+
+def test_filters_of_a_cluster_count_more(start, serve):
+    upstream = serve()
+    listener = http_listener([mesh.route("up")], hcm={"http_filters": [
+        router(mutation(request_mutations=[append("x-router", "yes")]), CODEC)]})
+    proxy = start(static([listener], [of_cluster(
+        upstream, mutation(request_mutations=[append("x-cluster", "yes")]), CODEC)]))
+    assert ask(proxy.port()).status == 200
+    assert upstream.requests[0].get("x-cluster") == "yes"
+    assert upstream.requests[0].get("x-router") is None
+
+
+def test_filters_of_a_cluster_that_changes(start, serve, control_plane):
+    """Requests under way keep the filters that they began with."""
+    for name in ("buffer.v3.buffer", "header_mutation.v3.header_mutation",
+                 "upstream_codec.v3.upstream_codec"):  # known to the control plane then
+        importlib.import_module(f"envoy.extensions.filters.http.{name}_pb2")
+    upstream = serve(lambda request: response(200, request.body))
+    listener = http_listener([mesh.route("up")])
+    control_plane.set("Cluster", [xds.message("Cluster", of_cluster(upstream, buffer(1000), CODEC))])
+    control_plane.set("Listener", [xds.message("Listener", listener)])
+    proxy = start(dynamic(control_plane))
+    with Client(proxy.port()) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc")
+        proxy.wait_stat("cluster.up.upstream_rq_active")
+        control_plane.set("Cluster", [xds.message("Cluster", of_cluster(
+            upstream, mutation(request_mutations=[append("x-new", "yes")]), CODEC))])
+        proxy.wait(lambda: ask(proxy.port()).status == 200 and upstream.requests[-1].get("x-new"))
+        client.send(b"def")
+        assert client.response().body == b"abcdef"
+
+
+@pytest.mark.parametrize("filters,path", [
+    ([mutation()], "http_filters"),
+    ([{"name": "envoy.filters.http.fault", "typed_config": {
+        "@type": f"{TYPES}.fault.v3.HTTPFault"}}, CODEC], "http_filters[0]")])
+def test_filters_of_a_cluster_that_are_refused(binary, serve, tmp_path, filters, path):
+    config = tmp_path / "bootstrap.json"
+    config.write_text(json.dumps(xds._expand(static([], [of_cluster(serve(), *filters)]))))
+    done = subprocess.run([binary[0], "--mode", "validate", "-c", str(config)],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    if not binary[1]:
+        assert path in done.stderr + done.stdout
