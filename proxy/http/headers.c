@@ -79,7 +79,8 @@ void headers_reserve(struct headers *h, uint32_t more)
 
 static struct header *add(struct headers *h, struct str name, struct str value, unsigned id)
 {
-    headers_reserve(h, 1);
+    if (UNLIKELY(h->n == h->cap))
+        headers_reserve(h, 1);
     struct header *f = &h->v[h->n++];
     *f = (struct header){.name = name, .value = value, .id = (uint8_t)id};
     h->live++;

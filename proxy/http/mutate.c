@@ -105,8 +105,10 @@ static void drop_internal_headers(struct headers *h)
         NAME("original-url"),
 #undef NAME
     };
-    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-        headers_remove_known(h, ids[i]);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        if (h->first[ids[i]])
+            headers_remove_known(h, ids[i]);
+    }
     HEADERS_FOREACH(f, h) {
         if (f->id != HDR_OTHER || !str_starts(f->name, STR("x-envoy-")))
             continue;
