@@ -190,6 +190,28 @@ void buffer_prepend(struct buffer *b, const void *p, size_t len)
     grown(b);
 }
 
+void buffer_fit(struct buffer *b)
+{
+    enum { SMALLEST = 256 };
+    struct buffer_block *k = b->last, *fit, **at = &b->first;
+    if (!k || k->cap < 2 * SMALLEST)
+        return;
+    size_t n = k->end - k->off, cap = n + n / 2;
+    if (cap < b->len / 4) /* blocks that grow with the bytes: few of them */
+        cap = b->len / 4;
+    if (cap < SMALLEST)
+        cap = SMALLEST;
+    if (cap >= k->cap / 2)
+        return;
+    fit = mem_alloc(sizeof(*fit) + cap);
+    *fit = (struct buffer_block){.end = (uint32_t)n, .cap = (uint32_t)cap};
+    memcpy(fit->data, k->data + k->off, n);
+    while (*at != k)
+        at = &(*at)->next;
+    *at = b->last = fit;
+    block_free(k);
+}
+
 size_t buffer_move(struct buffer *to, struct buffer *from, size_t max)
 {
     size_t moved = 0;

@@ -59,6 +59,10 @@ size_t buffer_copy_out(const struct buffer *b, size_t off, void *p, size_t len);
 /* buffer_drain removes `len` bytes (at most all) from the front. */
 void buffer_drain(struct buffer *b, size_t len);
 
+/* buffer_fit gives most of the last block's free space back, for bytes that are going to wait: few
+ * bytes in each of many buffers would hold a whole block each. */
+void buffer_fit(struct buffer *b);
+
 /* buffer_peek views the contiguous bytes at the front; empty when the buffer is. */
 struct str buffer_peek(const struct buffer *b);
 

@@ -88,7 +88,9 @@
     X(CLUSTER_RETRY_OR_SHADOW_ABANDONED, "retry_or_shadow_abandoned", COUNTER)                     \
     X(CLUSTER_BIND_ERRORS, "bind_errors", COUNTER)                                                 \
     X(CLUSTER_ORIGINAL_DST_HOST_INVALID, "original_dst_host_invalid", COUNTER)                     \
-    X(CLUSTER_LB_HEALTHY_PANIC, "lb_healthy_panic", COUNTER)
+    X(CLUSTER_LB_HEALTHY_PANIC, "lb_healthy_panic", COUNTER)                                       \
+    X(CLUSTER_HTTP2_STREAMS_ACTIVE, "http2.streams_active", GAUGE)                                 \
+    X(CLUSTER_HTTP2_PENDING_SEND_BYTES, "http2.pending_send_bytes", GAUGE)
 
 /* Of main, seldom: kept in struct cluster_state and read from there, as the next ones. */
 #define CLUSTER_STATS_MAIN(X)                                                                      \

@@ -288,6 +288,8 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
         s->held = h; /* until it is offered, or not */
     else
         send_head(s, h, end);
+    if (!end)
+        h2_unsent_head(s);
 }
 
 static void op_informational(struct codec_stream *cs, const struct headers *h)

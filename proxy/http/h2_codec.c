@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "proxy/http/h2_guard.h"
+#include "proxy/http/h2_memory.h"
 #include <nghttp2/nghttp2.h>
 
 enum {
@@ -18,6 +19,7 @@ struct h2_session {
     void *user;
     bool server;
     bool broken;
+    struct h2_memory memory;
 };
 
 /* --- events --- */
@@ -215,9 +217,11 @@ struct h2_session *h2_session_new(bool server, const struct http2_options *optio
     s->events = events;
     s->user = user;
     s->server = server;
-    int rv = server ? nghttp2_session_server_new2(&s->ng, cb, s, opt)
-                    : nghttp2_session_client_new2(&s->ng, cb, s, opt);
+    h2_memory_init(&s->memory);
+    int rv = server ? nghttp2_session_server_new3(&s->ng, cb, s, opt, &s->memory.hooks)
+                    : nghttp2_session_client_new3(&s->ng, cb, s, opt, &s->memory.hooks);
     CHECK(rv == 0); /* out of memory */
+    h2_memory_made(&s->memory);
     nghttp2_option_del(opt);
     nghttp2_session_callbacks_del(cb);
     submit_settings(s, options);
@@ -264,6 +268,12 @@ bool h2_session_broken(const struct h2_session *s)
 bool h2_session_over(const struct h2_session *s)
 {
     return !nghttp2_session_want_read(s->ng) && !nghttp2_session_want_write(s->ng);
+}
+
+void h2_session_trim(struct h2_session *s)
+{
+    if (!nghttp2_session_want_write(s->ng))
+        h2_memory_trim(&s->memory);
 }
 
 size_t h2_session_queued(const struct h2_session *s)

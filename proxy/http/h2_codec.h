@@ -1,4 +1,4 @@
-/* HTTP/2 framing and HPACK, in our own terms: the only place that knows nghttp2. A session turns
+/* HTTP/2 framing and HPACK, in our own terms: the only place that knows nghttp2 (with h2_memory). A session turns
  * bytes of one connection into events and back; it knows no conn, no codec_stream, no limits.
  *
  * Worker's thread. Events come inside h2_session_feed and h2_session_pull; from within one, every
@@ -65,6 +65,10 @@ bool h2_session_broken(const struct h2_session *s);
 
 /* h2_session_over: nothing more is to be read nor written. */
 bool h2_session_over(const struct h2_session *s);
+
+/* h2_session_trim gives memory back that holds nothing while no stream is open; for connections
+ * that have been quiet: using it again costs a few page faults. */
+void h2_session_trim(struct h2_session *s);
 
 /* h2_session_queued: frames that wait to be pulled, bodies not counted. */
 size_t h2_session_queued(const struct h2_session *s);

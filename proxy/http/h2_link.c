@@ -8,6 +8,7 @@ enum {
     PREFACE = 24,
     NEW_STREAMS_PER_TURN = 32, /* others get their turn */
     BLOCK_SLACK = 16384,       /* a header block on the wire beyond its limit decoded */
+    QUIET_MS = 1000,
 };
 
 static struct h2_link *of(void *arg)
@@ -261,19 +262,6 @@ void h2_link_read(struct h2_link *l)
 
 /* --- bytes out --- */
 
-static void tell_below(struct h2_link *l)
-{
-    struct list *e;
-    while ((e = list_pop_head(&l->below))) {
-        struct h2_stream *s = CONTAINER_OF(e, struct h2_stream, below);
-        if (!s->above)
-            continue;
-        s->above = false;
-        if (s->attached)
-            s->cs.events->on_below(s->cs.user);
-    }
-}
-
 /* Users who take body again, and those whose request was not sent. */
 static void tell_others(struct h2_link *l)
 {
@@ -296,6 +284,19 @@ static void free_gone(struct h2_link *l)
     struct list *e;
     while ((e = list_pop_head(&l->gone)))
         h2_stream_destroy(CONTAINER_OF(e, struct h2_stream, node));
+    if (list_empty(&l->streams) && l->session && !l->dead && !timer_armed(&l->quiet))
+        timer_arm(&l->quiet, QUIET_MS);
+}
+
+static void on_quiet(void *arg)
+{
+    struct h2_link *l = of(arg);
+    if (!list_empty(&l->streams))
+        return;
+    if (now_ms(l) - l->last_rx_ms < QUIET_MS)
+        timer_arm(&l->quiet, QUIET_MS);
+    else
+        h2_session_trim(l->session);
 }
 
 static void push(struct h2_link *l)
@@ -327,7 +328,7 @@ static void send_now(struct h2_link *l)
         return;
     }
     push(l);
-    tell_below(l);
+    h2_unsent_settle(l);
     free_gone(l);
     if (l->resumed)
         loop_post(c->loop, &l->send_task);
@@ -337,6 +338,7 @@ static void send_now(struct h2_link *l)
         (l->error && c->out.above)) {
         l->dead = true;
         timer_disarm(&l->ping);
+        timer_disarm(&l->quiet);
         l->ops->over(l, l->error && !l->timed_out);
     }
 }
@@ -532,9 +534,7 @@ static enum h2_write on_write_data(void *arg, void *stream, struct str head, siz
     buffer_move(out, &s->out, len);
     s->wire_out += head.len + len;
     l->guard.data_sent++;
-    h2_gauge(&l->stats, H2_PENDING_SEND_BYTES, -(int64_t)len);
-    if (s->above && s->out.len <= out->high / 2 && !list_linked(&s->below))
-        list_push_tail(&l->below, &s->below);
+    h2_unsent_less(s, len);
     if (timer_armed(&s->flush))
         timer_arm(&s->flush, l->flush_ms);
     return H2_WRITTEN;
@@ -686,9 +686,11 @@ void h2_link_init(struct h2_link *l, bool server, struct conn *conn,
     };
     list_init(&l->streams);
     list_init(&l->below);
+    list_init(&l->turns);
     list_init(&l->gone);
     task_init(&l->send_task, on_send, l);
     timer_init(&l->ping, conn->loop, on_ping_timer, l);
+    timer_init(&l->quiet, conn->loop, on_quiet, l);
     l->last_rx_ms = now_ms(l);
     h2_guard_init(&l->guard, options, rules->max_bytes + BLOCK_SLACK, now_ms(l));
     l->session = h2_session_new(server, options, &session_events, l);
@@ -700,6 +702,7 @@ void h2_link_cleanup(struct h2_link *l)
 {
     task_cancel(&l->send_task);
     timer_disarm(&l->ping);
+    timer_disarm(&l->quiet);
     h2_session_free(&l->session);
     free_gone(l);
     while (!list_empty(&l->streams)) {

@@ -4,7 +4,8 @@
  *
  * Flow control is the one mechanism of back-pressure: window is given back for body that the user
  * took; who pauses gets at most a window. What is sent waits in the exchange while the peer gives
- * no window or does not read, up to the watermark, and beyond that the user is told.
+ * no window or does not read, up to a share of the connection's watermark (h2_unsent.c), and beyond
+ * that the user is told.
  *
  * Private to h2_server.c and h2_client.c. Worker's thread. */
 #pragma once
@@ -24,6 +25,7 @@ struct h2_stream {
     struct h2_link *link;
     struct list node;             /* link->streams */
     struct list below;            /* link->below: the user is to be told */
+    struct list turn;             /* link->turns */
     struct buffer out;            /* body that is not yet in a frame on the output */
     struct buffer in;             /* body the user has not been given */
     struct headers *trailers_in;  /* not yet given */
@@ -89,10 +91,14 @@ struct h2_link {
     struct h2_head_rules rules;
     struct list streams; /* struct h2_stream */
     struct list below;
+    struct list turns;         /* all streams; who sent body last comes last */
+    size_t unsent;             /* bytes of all streams' `out` */
+    uint32_t num_unsent;       /* streams that have some */
     struct list gone;          /* freed at the end of the turn */
     struct h2_stream *partial; /* has body of the DATA frame that is being received */
     struct task send_task;
     struct timer ping;
+    struct timer quiet; /* no stream is open: memory may be given back */
     uint64_t last_rx_ms, ping_sent_ms;
     uint64_t flush_ms; /* how long body may wait when its user is gone; 0: for ever */
     uint64_t pings, ping_id, probe;
@@ -113,6 +119,7 @@ struct h2_link {
     bool waiting : 1; /* more new streams than one turn takes */
     bool awaiting_ping : 1;
     bool running : 1;   /* in the feed or pull loop */
+    bool above : 1;     /* too much is unsent: no stream is to send more */
     bool resumed : 1;   /* a stream is `resumed` or `refused` */
     bool dead : 1;      /* ops->over was called */
     bool error : 1;     /* the connection ends because of an error */
@@ -184,6 +191,20 @@ void h2_stream_deliver(struct h2_stream *s);
 /* h2_stream_body takes received body, h2_stream_drop_out forgets what is not on the wire. */
 void h2_stream_body(struct h2_stream *s, const void *p, size_t len);
 void h2_stream_drop_out(struct h2_stream *s);
+
+/* Body that waits in the streams' `out`, of all of a connection together (h2_unsent.c). _more and
+ * _less account for what came and went; _more, and _head when a stream begins to send, may tell
+ * users on_above, who only take note. _settle tells those who may go on; they may send at once. */
+void h2_unsent_head(struct h2_stream *s);
+void h2_unsent_more(struct h2_stream *s, size_t n);
+void h2_unsent_less(struct h2_stream *s, size_t n);
+void h2_unsent_settle(struct h2_link *l);
+
+/* h2_unsent_crowded: bytes should wait in blocks no larger than they are. */
+bool h2_unsent_crowded(const struct h2_stream *s);
+
+/* h2_unsent_overflow: the users that cannot be stopped have sent too much: no new ones. */
+bool h2_unsent_overflow(const struct h2_link *l);
 
 /* The user's side, apart from heads. */
 void h2_op_data(struct codec_stream *cs, struct buffer *b, bool end);

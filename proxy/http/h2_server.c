@@ -81,10 +81,13 @@ static void drain(struct h2_server *s)
 static void on_idle_timer(void *arg)
 {
     struct h2_server *s = OBJ_CAST(arg, struct h2_server, H2_SERVER_MAGIC);
-    if (s->drain == DRAIN_NOTICED)
+    if (s->drain == DRAIN_NOTICED) {
         final_goaway(s);
-    else
-        drain(s);
+        return;
+    }
+    if (s->events->on_idle)
+        s->events->on_idle(s->user);
+    drain(s);
 }
 
 static void wait_for_request(struct h2_server *s)
@@ -214,6 +217,12 @@ static void request_head(struct h2_server *s, int32_t id, enum h2_head_verdict v
         l->head.detail = STR("http2.violation.of.messaging.rule"); /* RFC 9113 8.1.1 */
         v = H2_HEAD_MALFORMED;
     }
+    if (v == H2_HEAD_OK && h2_unsent_overflow(l)) {
+        h2_session_reset(l->session, id, H2_REFUSED_STREAM);
+        h2_link_premature(l);
+        drop_head(s);
+        return;
+    }
     if (v == H2_HEAD_OK && !l->error) {
         give_request(s, id, end);
         return;
@@ -341,6 +350,8 @@ static void op_headers(struct codec_stream *cs, const struct headers *h, bool en
     h2_link_send_soon(l);
     if (end)
         h2_stream_sent_end(st);
+    else
+        h2_unsent_head(st);
 }
 
 static void op_informational(struct codec_stream *cs, const struct headers *h)

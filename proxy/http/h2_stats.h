@@ -39,7 +39,7 @@ struct h2_stats {
 /* h2_stats_scope is the downstream's scope, "http2."; owned by the caller. Main thread. */
 struct stats_scope *h2_stats_scope(void);
 
-/* h2_count adds n to a counter; h2_gauge moves a gauge, which only the downstream has. */
+/* h2_count adds n to a counter; h2_gauge moves a gauge. */
 void h2_count_n(const struct h2_stats *st, uint32_t id, uint64_t n);
 void h2_gauge(const struct h2_stats *st, uint32_t id, int64_t n);
 static inline void h2_count(const struct h2_stats *st, uint32_t id)

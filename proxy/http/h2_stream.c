@@ -31,14 +31,16 @@ struct h2_stream *h2_stream_new(struct h2_link *l, int32_t id)
     buffer_init(&s->out);
     timer_init(&s->flush, l->conn->loop, on_flush_timeout, s);
     list_push_tail(&l->streams, &s->node);
+    list_push_tail(&l->turns, &s->turn);
     h2_gauge(&l->stats, H2_STREAMS_ACTIVE, 1);
     return s;
 }
 
 void h2_stream_drop_out(struct h2_stream *s)
 {
-    h2_gauge(&s->link->stats, H2_PENDING_SEND_BYTES, -(int64_t)s->out.len);
-    buffer_drain(&s->out, s->out.len);
+    size_t n = s->out.len;
+    buffer_drain(&s->out, n);
+    h2_unsent_less(s, n);
 }
 
 void h2_stream_destroy(struct h2_stream *s)
@@ -47,6 +49,7 @@ void h2_stream_destroy(struct h2_stream *s)
     timer_disarm(&s->flush);
     list_remove(&s->node);
     list_remove(&s->below);
+    list_remove(&s->turn);
     buffer_cleanup(&s->in);
     buffer_cleanup(&s->out);
     arena_free(&s->out_arena);
@@ -62,6 +65,7 @@ void h2_stream_free(struct h2_stream *s)
     s->gone = true;
     timer_disarm(&s->flush);
     list_remove(&s->below);
+    list_remove(&s->turn);
     list_remove(&s->node);
     list_push_tail(&l->gone, &s->node);
     h2_gauge(&l->stats, H2_STREAMS_ACTIVE, -1);
@@ -143,6 +147,8 @@ void h2_stream_body(struct h2_stream *s, const void *p, size_t len)
         return;
     }
     buffer_add(&s->in, p, len);
+    if (s->pauses)
+        buffer_fit(&s->in);
 }
 
 /* The last of what the peer sends was given. On the client side the exchange is over with it, if
@@ -206,22 +212,19 @@ static void wake(struct h2_stream *s)
 void h2_op_data(struct codec_stream *cs, struct buffer *b, bool end)
 {
     struct h2_stream *s = h2_stream_of(cs);
-    size_t high = s->link->conn->out.high;
+    size_t n = b->len;
     if (!takes_body(s)) {
         buffer_drain(b, b->len);
         return;
     }
-    h2_gauge(&s->link->stats, H2_PENDING_SEND_BYTES, (int64_t)b->len);
-    buffer_move(&s->out, b, b->len);
-    if (end)
-        s->sent_end = true;
+    if (h2_unsent_crowded(s))
+        buffer_fit(b);
+    buffer_move(&s->out, b, n);
+    s->sent_end = end;
+    h2_unsent_more(s, n);
     wake(s);
-    if (end) {
+    if (end)
         h2_stream_sent_end(s);
-    } else if (high && s->out.len > high && !s->above) {
-        s->above = true;
-        s->cs.events->on_above(s->cs.user);
-    }
 }
 
 void h2_op_trailers(struct codec_stream *cs, const struct headers *h)

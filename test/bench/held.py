@@ -131,21 +131,34 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def literal(name, value):
-    """A field of HPACK's static table by its index, its value indexed from then on."""
-    return bytes([0x40 | name, len(value)]) + value
+    """A field whose name has an index in HPACK's tables, its value indexed from then on."""
+    index = bytes([0x40 | name]) if name < 63 else bytes([0x7f, name - 63])
+    return index + bytes([len(value)]) + value
+
+
+def heads(requests):
+    """The header blocks of requests as clients make them: much is alike, the path and one field
+    more are each request's own, and all of it goes to the decoder's table."""
+    agent, accept = b"bench/1", b"*/*"
+    yield b"\x82\x86" + literal(4, b"/items/00000/details") + literal(1, b"bench.test") + \
+        literal(58, agent) + literal(19, accept) + b"\x40\x07x-trace" + literal(0, b"0" * 16)[1:]
+    for i in range(1, requests):
+        # Given again each time, for what is alike falls out of the table too.
+        yield b"\x82\x86" + literal(4, b"/items/%05d/details" % i) + b"\x01\x0abench.test" + \
+            b"\x0f\x2b" + bytes([len(agent)]) + agent + b"\x0f\x04" + bytes([len(accept)]) + accept + \
+            literal(63, b"%016d" % i)
 
 
 def http2(port, requests):
     sock = connect(port)
-    first = b"\x82\x86\x84" + literal(1, b"bench.test") + literal(58, b"bench/1") + literal(19, b"*/*")
-    again = b"\x82\x86\x84\xc0\xbf\xbe"
+    head = heads(requests)
     sock.sendall(PREFACE + frame(SETTINGS, 0, 0))
     todo, stream, got = requests, 1, b""
     while todo:
         batch = min(todo, 10)
         out = b""
         for _ in range(batch):
-            out += frame(HEADERS, END_STREAM | END_HEADERS, stream, first if stream == 1 else again)
+            out += frame(HEADERS, END_STREAM | END_HEADERS, stream, next(head))
             stream += 2
         sock.sendall(out)
         ended = 0
