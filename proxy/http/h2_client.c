@@ -9,6 +9,7 @@ enum {
     H2_CLIENT_MAGIC = 0x4832434c,
     MAX_INFORMATIONAL = 16, /* 1xx before one response */
     CLOSE_MS = 1000,        /* for a last GOAWAY */
+    TUNNEL_FLUSH_MS = 300000, /* the rest of a tunnel whose other direction has ended */
     EXPECTED_STREAMS = 100, /* before the server's SETTINGS */
 };
 
@@ -97,7 +98,7 @@ static void as_upgrade(struct h2_stream *s, struct headers *h)
 {
     if (!s->connect || h->status / 100 != 2)
         return;
-    h->upgrade = true;
+    h->upgrade = s->tunnel = true;
     if (!s->extended)
         return;
     h->status = 101;
@@ -122,7 +123,7 @@ static void give_response(struct h2_link *l, struct h2_stream *s, bool end)
     s->cs.events->on_headers(s->cs.user, h, end);
     if (!over || !s->attached)
         return;
-    if (!s->end_on_wire)
+    if (!s->end_on_wire && !s->tunnel)
         h2_stream_reset(s, H2_NO_ERROR);
     h2_stream_detach(s);
 }
@@ -328,6 +329,7 @@ static void *client_new(struct pool_conn *pc)
     rules.max_bytes = config->max_headers_kb ? config->max_headers_kb * 1024 : 61440;
     rules.max_count = config->max_headers_count ? config->max_headers_count : 100;
     h2_link_init(&c->link, false, &pc->conn, &c->options, &link_ops, &stats, &rules);
+    c->link.flush_ms = TUNNEL_FLUSH_MS;
     conn_set_owner(&pc->conn, &conn_callbacks, c);
     return c;
 }

@@ -328,8 +328,8 @@ static void send_now(struct h2_link *l)
         return;
     }
     push(l);
-    h2_unsent_settle(l);
     free_gone(l);
+    h2_unsent_settle(l);
     if (l->resumed)
         loop_post(c->loop, &l->send_task);
     if (h2_session_broken(l->session))
@@ -551,6 +551,23 @@ static void end_is_out(struct h2_link *l, struct h2_stream *s)
     }
 }
 
+void h2_link_probe(struct h2_link *l)
+{
+    l->probing = true;
+    h2_link_send_soon(l);
+}
+
+/* A PING overtakes what is queued: it is queued when the GOAWAY is out. */
+static void goaway_is_out(struct h2_link *l)
+{
+    h2_count(&l->stats, H2_GOAWAY_SENT);
+    if (!l->probing)
+        return;
+    l->probing = false;
+    l->probe = ++l->pings;
+    h2_session_ping(l->session, l->probe);
+}
+
 static void on_sent(void *arg, int32_t id, void *stream, uint8_t type, uint8_t flags)
 {
     struct h2_link *l = of(arg);
@@ -574,7 +591,7 @@ static void on_sent(void *arg, int32_t id, void *stream, uint8_t type, uint8_t f
             h2_link_premature(l);
         return;
     case H2_GOAWAY:
-        h2_count(&l->stats, H2_GOAWAY_SENT);
+        goaway_is_out(l);
         return;
     default:
         return;
@@ -627,13 +644,6 @@ void h2_link_keep_alive(struct h2_link *l)
     uint64_t idle = l->options->ping_idle_ms;
     if (idle && !l->awaiting_ping && now_ms(l) - l->last_rx_ms >= idle)
         send_ping(l);
-}
-
-void h2_link_probe(struct h2_link *l)
-{
-    l->probe = ++l->pings;
-    h2_session_ping(l->session, l->probe);
-    h2_link_send_soon(l);
 }
 
 static void on_ping_ack(void *arg, uint64_t opaque)

@@ -43,6 +43,7 @@ struct h2_stream {
     bool has_length : 1;              /* length is set */
     bool to_head : 1;                 /* the request was HEAD */
     bool connect : 1, extended : 1;   /* CONNECT, and that of RFC 8441 */
+    bool tunnel : 1;                  /* and it was granted */
     bool got_head : 1;                /* the (final) head was given */
     bool got_end : 1;                 /* the peer's END_STREAM */
     bool gave_end : 1;                /* and the user has been told */
@@ -119,6 +120,7 @@ struct h2_link {
     bool waiting : 1; /* more new streams than one turn takes */
     bool awaiting_ping : 1;
     bool running : 1;   /* in the feed or pull loop */
+    bool probing : 1;   /* h2_link_probe's PING is to follow */
     bool above : 1;     /* too much is unsent: no stream is to send more */
     bool resumed : 1;   /* a stream is `resumed` or `refused` */
     bool dead : 1;      /* ops->over was called */
@@ -160,7 +162,8 @@ void h2_link_reset_all(struct h2_link *l, enum reset_reason why, struct str deta
  * H2_NUM_STATS: none. */
 void h2_link_terminate(struct h2_link *l, uint32_t code, uint32_t stat);
 
-/* h2_link_probe sends a PING; ops->round_trip follows its answer. */
+/* h2_link_probe sends a PING after the GOAWAY that is queued; ops->round_trip follows its answer.
+ */
 void h2_link_probe(struct h2_link *l);
 
 /* h2_link_keep_alive sends a PING if the connection has been quiet for long, before a request. */

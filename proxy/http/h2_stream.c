@@ -152,12 +152,13 @@ void h2_stream_body(struct h2_stream *s, const void *p, size_t len)
 }
 
 /* The last of what the peer sends was given. On the client side the exchange is over with it, if
- * all of the request was sent by then. */
+ * all of the request was sent by then. What of it is not on the wire is no longer wanted, except in
+ * a tunnel, whose directions end each by itself. */
 static void ended(struct h2_stream *s, bool over)
 {
     if (!over || !s->attached)
         return;
-    if (!s->end_on_wire)
+    if (!s->end_on_wire && !s->tunnel)
         h2_stream_reset(s, H2_NO_ERROR);
     h2_stream_detach(s);
 }

@@ -92,7 +92,8 @@ void h2_unsent_less(struct h2_stream *s, size_t n)
 void h2_unsent_settle(struct h2_link *l)
 {
     struct list *e;
-    if (l->above && total(l) <= watermark(l)) {
+    /* What is on the output goes without an event of its own, and is not looked at. */
+    if (l->above && l->unsent <= watermark(l)) {
         l->above = false;
         LIST_FOREACH(it, &l->turns)
             queue(CONTAINER_OF(it, struct h2_stream, turn));

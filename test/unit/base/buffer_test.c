@@ -31,7 +31,10 @@ START_TEST(a_buffer_keeps_its_bytes_in_order)
     for (int i = 0; i < 3000; i++) {
         size_t n = (size_t)rand() % (rand() % 3 ? 300 : 40000);
         const char *p = bytes + rand() % (int)(sizeof(bytes) - n);
-        switch (rand() % 7) {
+        switch (rand() % 8) {
+        case 7:
+            buffer_fit(&b);
+            break;
         case 0:
         case 1:
             if (model_len + n > MAX)
@@ -149,6 +152,23 @@ START_TEST(a_drained_buffer_holds_no_block)
 }
 END_TEST
 
+START_TEST(waiting_bytes_hold_no_whole_block)
+{
+    struct buffer b;
+    size_t room;
+    buffer_init(&b);
+    for (int i = 0; i < 200; i++) {
+        buffer_add(&b, "x", 1);
+        buffer_fit(&b);
+    }
+    (void)buffer_reserve(&b, 1, &room);
+    ck_assert_uint_lt(room, 1024);
+    ck_assert_uint_eq(b.len, 200);
+    buffer_cleanup(&b);
+    buffer_free_list_trim();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("buffer");
@@ -156,6 +176,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_buffer_keeps_its_bytes_in_order);
     tcase_add_test(t, watermarks_are_called_once_a_crossing);
+    tcase_add_test(t, waiting_bytes_hold_no_whole_block);
     tcase_add_test(t, a_drained_buffer_holds_no_block);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
