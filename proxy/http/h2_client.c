@@ -7,10 +7,10 @@
 
 enum {
     H2_CLIENT_MAGIC = 0x4832434c,
-    MAX_INFORMATIONAL = 16, /* 1xx before one response */
-    CLOSE_MS = 1000,        /* for a last GOAWAY */
+    MAX_INFORMATIONAL = 16,   /* 1xx before one response */
+    CLOSE_MS = 1000,          /* for a last GOAWAY */
     TUNNEL_FLUSH_MS = 300000, /* the rest of a tunnel whose other direction has ended */
-    EXPECTED_STREAMS = 100, /* before the server's SETTINGS */
+    EXPECTED_STREAMS = 100,   /* before the server's SETTINGS */
 };
 
 struct h2_client {

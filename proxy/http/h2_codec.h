@@ -1,5 +1,6 @@
-/* HTTP/2 framing and HPACK, in our own terms: the only place that knows nghttp2 (with h2_memory). A session turns
- * bytes of one connection into events and back; it knows no conn, no codec_stream, no limits.
+/* HTTP/2 framing and HPACK, in our own terms: the only place that knows nghttp2 (with h2_memory). A
+ * session turns bytes of one connection into events and back; it knows no conn, no codec_stream, no
+ * limits.
  *
  * Worker's thread. Events come inside h2_session_feed and h2_session_pull; from within one, every
  * function may be called but those two and h2_session_free. */

@@ -9,6 +9,7 @@ struct h2_wire {
     void *decoder; /* of the blocks that come */
 };
 
+/* h2_wire_init speaks through a far end that may be opened later, h2_wire_free leaves it. */
 void h2_wire_init(struct h2_wire *w, struct far_end *far);
 void h2_wire_free(struct h2_wire *w);
 

@@ -74,12 +74,12 @@ static void over(struct exchange *x)
     x->cs = NULL;
 }
 
-static void respond(int i, const char *status, bool end)
+static void respond(int i, uint16_t status, bool end)
 {
     struct headers *h = ARENA_NEW(&arena, struct headers);
     struct exchange *x = &exchanges[i];
     headers_init(h, &arena);
-    h->status = (uint16_t)atoi(status);
+    h->status = status;
     if (h->status / 100 == 1 && h->status != 101) {
         x->cs->ops->informational(x->cs, h);
         return;
@@ -318,8 +318,8 @@ START_TEST(requests_and_responses_cross)
     h2_wire_head(&wire, H2_FLAG_END_STREAM, 1, "t=u");
     far_end_spin(&far, true);
     expect_notes("0: POST / x=1;1: GET / end;0: data 3;0: trailers t=u;");
-    respond(1, "200", true);
-    respond(0, "200", false);
+    respond(1, 200, true);
+    respond(0, 200, false);
     send_bytes(0, 2, false);
     expect_wire("HEADERS 3 :status=200 end;HEADERS 1 :status=200;DATA 1 2;");
     struct headers t;
@@ -337,15 +337,15 @@ START_TEST(informational_responses_come_first)
     open_server(65535);
     request(1, POST " expect=100-continue", false);
     expect_wire("HEADERS 1 :status=100;");
-    respond(0, "103", false);
-    respond(0, "204", true);
+    respond(0, 103, false);
+    respond(0, 204, true);
     /* the response is whole: the rest of the request is not wanted (RFC 9113 8.1) */
     expect_wire("HEADERS 1 :status=103;HEADERS 1 :status=204 end;RST 1 0;");
     body(1, 10, true); /* was under way */
     expect_wire("");
     request(3, GET, true);
     expect_notes("0: POST /;1: GET / end;");
-    respond(1, "200", true);
+    respond(1, 200, true);
 }
 END_TEST
 
@@ -354,7 +354,7 @@ START_TEST(extended_connect_is_an_upgrade)
     open_server(65535);
     request(1, ":method=CONNECT :protocol=websocket :scheme=http :path=/c :authority=a", false);
     expect_notes("0: GET /c connection=upgrade upgrade=websocket upgrade;");
-    respond(0, "101", false);
+    respond(0, 101, false);
     send_bytes(0, 5, false);
     body(1, 7, false);
     expect_wire("HEADERS 1 :status=200;DATA 1 5;");
@@ -374,9 +374,9 @@ START_TEST(the_client_may_reset_at_any_time)
     request(3, GET, true);   /* before the response */
     request(5, GET, true);   /* in the response */
     request(7, GET, true);   /* when the response only waits for window */
-    respond(2, "200", false);
+    respond(2, 200, false);
     send_bytes(2, 10, false);
-    respond(3, "200", false);
+    respond(3, 200, false);
     send_bytes(3, 1000, true);
     expect_wire("HEADERS 5 :status=200;HEADERS 7 :status=200;DATA 5 10;DATA 7 100;");
     buffer_drain(&notes, notes.len);
@@ -386,7 +386,7 @@ START_TEST(the_client_may_reset_at_any_time)
     expect_notes("0: reset http2.remote_reset;1: reset http2.remote_reset;"
                  "2: reset http2.remote_reset;");
     request(9, GET, true);
-    respond(4, "200", true);
+    respond(4, 200, true);
     expect_wire("HEADERS 9 :status=200 end;");
 }
 END_TEST
@@ -398,9 +398,9 @@ START_TEST(the_user_may_reset_at_any_time)
         request(id, id == 1 ? POST : GET, id != 1);
     reset(0);
     reset(1);
-    respond(2, "200", false);
+    respond(2, 200, false);
     reset(2); /* the head is not overtaken by its reset */
-    respond(3, "200", false);
+    respond(3, 200, false);
     send_bytes(3, 1000, false);
     far_end_spin(&far, true);
     reset(3);
@@ -447,7 +447,7 @@ START_TEST(a_response_waits_for_window)
 {
     open_server(10);
     request(1, GET, true);
-    respond(0, "200", false);
+    respond(0, 200, false);
     send_bytes(0, 25, true);
     expect_wire("HEADERS 1 :status=200;DATA 1 10;");
     h2_wire_number(&wire, H2_WINDOW_UPDATE, 1, 10);
@@ -497,7 +497,7 @@ START_TEST(one_stream_is_stopped_at_the_watermark)
 {
     open_server(0);
     request(1, GET, true);
-    respond(0, "200", false);
+    respond(0, 200, false);
     send_bytes(0, LIMIT, false);
     ck_assert_int_eq(exchanges[0].above, 0);
     send_bytes(0, 1, false);
@@ -519,7 +519,7 @@ START_TEST(many_streams_share_the_connections_limit)
     size_t sent = 0;
     for (int i = 0; i < 8; i++) {
         request(2 * i + 1, GET, true);
-        respond(i, "200", false);
+        respond(i, 200, false);
     }
     buffer_drain(&notes, notes.len);
     for (int round = 0; round < 1000; round++) {
@@ -536,7 +536,7 @@ START_TEST(many_streams_share_the_connections_limit)
         ck_assert_int_eq(exchanges[i].above, 1);
     /* who comes then has its share all the same */
     request(17, GET, true);
-    respond(8, "200", false);
+    respond(8, 200, false);
     send_bytes(8, 1000, false);
     ck_assert_int_eq(exchanges[8].above, 0);
     for (int i = 0; i < 9; i++)
@@ -549,7 +549,7 @@ START_TEST(at_the_limit_all_are_told_and_go_on_in_turn)
     open_server(0);
     for (int i = 0; i < 4; i++) {
         request(2 * i + 1, GET, true);
-        respond(i, "200", false);
+        respond(i, 200, false);
     }
     buffer_drain(&notes, notes.len);
     quiet = true;
@@ -558,7 +558,7 @@ START_TEST(at_the_limit_all_are_told_and_go_on_in_turn)
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(exchanges[i].above, 1);
     request(9, GET, true);
-    respond(4, "200", false); /* from its head on */
+    respond(4, 200, false); /* from its head on */
     ck_assert_int_eq(exchanges[4].above, 1);
     quiet = false;
     far_end_spin(&far, true);
@@ -584,7 +584,7 @@ START_TEST(requests_are_refused_when_responses_cannot_be_stopped)
         request(2 * i + 1, GET, true);
         if (num_exchanges == i)
             break;
-        respond(i, "200", false);
+        respond(i, 200, false);
         send_bytes(i, LIMIT / 2 + 1, true);
     }
     ck_assert_int_eq(num_exchanges, 5);
@@ -608,10 +608,10 @@ START_TEST(a_drain_has_two_phases)
     expect_wire("GOAWAY 3 0;");
     request(5, GET, true);
     expect_notes("");
-    respond(0, "200", true);
+    respond(0, 200, true);
     expect_wire("HEADERS 1 :status=200 end;");
     ck_assert(!far.ended);
-    respond(1, "200", true);
+    respond(1, 200, true);
     expect_wire("HEADERS 3 :status=200 end;");
     ck_assert(far.ended);
 }
@@ -630,7 +630,7 @@ START_TEST(the_answer_to_a_ping_ends_the_first_phase)
     expect_wire("GOAWAY 2147483647 0;PING;");
     h2_wire_frame(&wire, H2_PING, H2_FLAG_ACK, 0, opaque, 8);
     expect_wire("GOAWAY 1 0;");
-    respond(0, "200", true);
+    respond(0, 200, true);
     expect_wire("HEADERS 1 :status=200 end;");
     ck_assert(far.ended);
     expect_notes("0: GET / end;");
@@ -644,7 +644,7 @@ START_TEST(an_idle_connection_is_told_of_and_drained)
     request(1, GET, true);
     loop_advance(far.loop, 1500);
     expect_wire("");
-    respond(0, "200", true);
+    respond(0, 200, true);
     expect_wire("HEADERS 1 :status=200 end;");
     expect_notes("0: GET / end;");
     loop_advance(far.loop, 1001);
@@ -662,7 +662,7 @@ START_TEST(a_quiet_connection_still_works)
     open_server(65535);
     for (int i = 0; i < 3; i++) {
         request(2 * i + 1, GET " x=1", true);
-        respond(i, "200", false);
+        respond(i, 200, false);
         send_bytes(i, 100, true);
         far_end_spin(&far, true);
         loop_advance(far.loop, 3000); /* memory is given back */
