@@ -206,7 +206,7 @@ void h2_unsent_settle(struct h2_link *l);
 /* h2_unsent_crowded: bytes should wait in blocks no larger than they are. */
 bool h2_unsent_crowded(const struct h2_stream *s);
 
-/* h2_unsent_overflow: the users that cannot be stopped have sent too much: no new ones. */
+/* h2_unsent_overflow: users that cannot be stopped have sent too much: no new ones. */
 bool h2_unsent_overflow(const struct h2_link *l);
 
 /* The user's side, apart from heads. */

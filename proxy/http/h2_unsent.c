@@ -7,6 +7,7 @@
 enum {
     CROWD = 16,           /* streams with bytes: from here on whole blocks for few are too much */
     LONG_QUEUE = 1 << 16, /* bytes of one */
+    OVERSHOOT = 1 << 20,  /* more than what one read of who can be stopped brings */
 };
 
 static size_t total(const struct h2_link *l)
@@ -116,5 +117,5 @@ bool h2_unsent_crowded(const struct h2_stream *s)
 bool h2_unsent_overflow(const struct h2_link *l)
 {
     size_t high = watermark(l);
-    return high && total(l) > 2 * high + high / 2;
+    return high && total(l) > 2 * high + OVERSHOOT;
 }
