@@ -435,6 +435,14 @@ void h2_session_consume(struct h2_session *s, int32_t id, size_t len)
         (void)nghttp2_session_consume_connection(s->ng, len);
 }
 
+size_t h2_session_window(const struct h2_session *s, int32_t id)
+{
+    int32_t stream = nghttp2_session_get_stream_remote_window_size(s->ng, id);
+    int32_t all = nghttp2_session_get_remote_window_size(s->ng);
+    int32_t least = stream < all ? stream : all;
+    return least > 0 ? (size_t)least : 0;
+}
+
 void h2_session_reset(struct h2_session *s, int32_t id, uint32_t code)
 {
     (void)nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, id, code);

@@ -99,6 +99,9 @@ void h2_session_resume(struct h2_session *s, int32_t id);
  * of the connection. */
 void h2_session_consume(struct h2_session *s, int32_t id, size_t len);
 
+/* h2_session_window is how many bytes of body the peer takes now on a stream. */
+size_t h2_session_window(const struct h2_session *s, int32_t id);
+
 /* h2_session_reset sends RST_STREAM, h2_session_ping a PING whose answer on_ping_ack tells. */
 void h2_session_reset(struct h2_session *s, int32_t id, uint32_t code);
 void h2_session_ping(struct h2_session *s, uint64_t opaque);

@@ -576,6 +576,33 @@ START_TEST(at_the_limit_all_are_told_and_go_on_in_turn)
 }
 END_TEST
 
+START_TEST(streams_that_are_left_lying_do_not_stop_the_rest)
+{
+    open_server(0);
+    for (int i = 0; i < 3; i++) {
+        request(2 * i + 1, GET, true);
+        respond(i, 200, false);
+    }
+    send_bytes(0, LIMIT, false);
+    send_bytes(1, LIMIT + 1, false);
+    far_end_spin(&far, true);
+    mem_free(h2_wire_text(&wire, false));
+    buffer_drain(&notes, notes.len);
+    h2_wire_number(&wire, H2_WINDOW_UPDATE, 5, 50000);
+    for (int i = 0; i < 3; i++) {
+        far_end_spin(&far, true);
+        expect_notes("2: below;");
+        ck_assert_int_eq(exchanges[2].above, i + 1);
+        send_bytes(2, 10000, false);
+        ck_assert_int_eq(exchanges[2].above, i + 2);
+        expect_wire("DATA 5 10000;");
+    }
+    expect_notes("2: below;");
+    for (int i = 0; i < 3; i++)
+        reset(i);
+}
+END_TEST
+
 START_TEST(requests_are_refused_when_responses_cannot_be_stopped)
 {
     open_server(0);
@@ -704,6 +731,7 @@ int main(void)
     tcase_add_test(t, one_stream_is_stopped_at_the_watermark);
     tcase_add_test(t, many_streams_share_the_connections_limit);
     tcase_add_test(t, at_the_limit_all_are_told_and_go_on_in_turn);
+    tcase_add_test(t, streams_that_are_left_lying_do_not_stop_the_rest);
     tcase_add_test(t, requests_are_refused_when_responses_cannot_be_stopped);
     tcase_add_test(t, a_drain_has_two_phases);
     tcase_add_test(t, the_answer_to_a_ping_ends_the_first_phase);
