@@ -5,14 +5,16 @@ import re
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2  # noqa: F401
 from controlplane import mesh, xds
 from harness.dns import A, AAAA, NXDOMAIN, REFUSED, SERVFAIL, DnsServer, message, question, record
-from harness.http1 import ask
+from harness.http1 import Client, ask
 from harness.proxy import Proxy, dynamic, http_listener, static
+from harness.upstream import response
 
 CARES = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 DNS_CLUSTER = "envoy.extensions.clusters.dns.v3.DnsCluster"
@@ -335,19 +337,41 @@ def test_an_update_while_the_resolver_fails(start, serve, name_server, control_p
 def test_one_question_a_name_for_many_clusters(start, name_server):
     """5,000 clusters over 340 names ask for each name once in each TTL."""
     names = [f"n{i}.test" for i in range(340)]
-    server = name_server({name: (300, ["127.0.0.1"]) for name in names})
-    clusters = [dns_cluster(f"c{i}", server, names[i % 340], respect_dns_ttl=True)
-                for i in range(5000)]
-    for cluster in clusters[5:]:  # five would be enough to see an answer used for another TTL
-        cluster["dns_jitter"] = "0.5s"
-    proxy = start(static([], clusters))
+    server = name_server({name: (15, ["127.0.0.1"]) for name in names})
+    proxy = start(static([], [dns_cluster(f"c{i}", server, names[i % 340], respect_dns_ttl=True,
+                                          dns_jitter="0.5s") for i in range(5000)]))
     assert proxy.stat("cluster.c4999.membership_total") == 1
     if proxy.is_envoy:
         return  # it asks for each cluster
     assert sum(server.asked.values()) == 340 and set(server.asked.values()) == {1}
-    for name in names:  # what the next TTL asks is the same
-        server.zone[name] = (300, ["127.0.0.2"])
-    assert proxy.stat("dns.cares.resolve_total") == 340
+    proxy.wait(lambda: sum(server.asked.values()) >= 680, 40, "the next TTL")
+    assert set(server.asked.values()) == {2}
+    attempts = proxy.stats("^cluster.c[0-9]*.update_attempt")
+    assert len(attempts) == 5000 and sum(attempts.values()) >= 5000
+
+
+@pytest.mark.parametrize("kind", ["STRICT_DNS", "LOGICAL_DNS"])
+def test_a_request_outlives_its_address(start, serve, name_server, kind):
+    """What is under way on a host that an answer takes away is answered."""
+    gate = threading.Event()
+
+    def slow(request):
+        gate.wait(30)
+        return response(body=b"late")
+    old = serve(slow)
+    new = serve(name="new", host="127.0.0.2", port=old.port)
+    server = name_server({"up.test": (60, ["127.0.0.1"])})
+    proxy = start(static([http_listener([mesh.route("up")])],
+                         [dns_cluster("up", server, "up.test", port=old.port, kind=kind)]))
+    with Client(proxy.port(), timeout=30) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        proxy.wait(lambda: old.requests, 10, "the request")
+        server.zone["up.test"] = (60, ["127.0.0.2"])
+        wait_hosts(proxy, "up", ["127.0.0.2"])
+        gate.set()
+        assert client.response().body == b"late"
+    if kind == "STRICT_DNS" or not proxy.is_envoy:  # which keeps to the connection
+        assert ask(proxy.port()).body == b"new" and new.connections == 1
 
 
 def test_questions_of_a_ttl_are_shared_again_and_again(start, name_server):
