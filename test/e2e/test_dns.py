@@ -362,7 +362,8 @@ def test_a_request_outlives_its_address(start, serve, name_server, kind):
     new = serve(name="new", host="127.0.0.2", port=old.port)
     server = name_server({"up.test": (60, ["127.0.0.1"])})
     proxy = start(static([http_listener([mesh.route("up")])],
-                         [dns_cluster("up", server, "up.test", port=old.port, kind=kind)]))
+                         [dns_cluster("up", server, "up.test", port=old.port, kind=kind)]),
+                  concurrency=1)
     with Client(proxy.port(), timeout=30) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         proxy.wait(lambda: old.requests, 10, "the request")
@@ -370,8 +371,9 @@ def test_a_request_outlives_its_address(start, serve, name_server, kind):
         wait_hosts(proxy, "up", ["127.0.0.2"])
         gate.set()
         assert client.response().body == b"late"
-    if kind == "STRICT_DNS" or not proxy.is_envoy:  # which keeps to the connection
-        assert ask(proxy.port()).body == b"new" and new.connections == 1
+    assert ask(proxy.port()).body == b"new" and new.connections == 1
+    assert proxy.stat("cluster.up.membership_change") == 2
+    proxy.wait_stat("cluster.up.upstream_cx_destroy_local")
 
 
 def test_questions_of_a_ttl_are_shared_again_and_again(start, name_server):
