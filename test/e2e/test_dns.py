@@ -338,14 +338,16 @@ def test_one_question_a_name_for_many_clusters(start, name_server):
     """5,000 clusters over 340 names ask for each name once in each TTL."""
     names = [f"n{i}.test" for i in range(340)]
     server = name_server({name: (15, ["127.0.0.1"]) for name in names})
+    begin = time.monotonic()
     proxy = start(static([], [dns_cluster(f"c{i}", server, names[i % 340], respect_dns_ttl=True,
                                           dns_jitter="0.5s") for i in range(5000)]))
     assert proxy.stat("cluster.c4999.membership_total") == 1
     if proxy.is_envoy:
-        return  # it asks for each cluster
-    assert sum(server.asked.values()) == 340 and set(server.asked.values()) == {1}
-    proxy.wait(lambda: sum(server.asked.values()) >= 680, 40, "the next TTL")
-    assert set(server.asked.values()) == {2}
+        assert sum(server.asked.values()) >= 5000  # it asks for each cluster
+        return
+    proxy.wait(lambda: min(server.asked.values()) >= 2, 60, "the next TTL")
+    ended = (time.monotonic() - begin) // 15
+    assert len(server.asked) == 340 and max(server.asked.values()) <= 1 + ended
     attempts = proxy.stats("^cluster.c[0-9]*.update_attempt")
     assert len(attempts) == 5000 and sum(attempts.values()) >= 5000
 
