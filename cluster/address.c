@@ -2,8 +2,7 @@
 
 #include "envoy/config/core/v3/address.pb-c.h"
 
-bool address_compile_socket(const Envoy__Config__Core__V3__SocketAddress *msg, struct addr *out,
-                            struct errors *e)
+static bool compile_port(const Envoy__Config__Core__V3__SocketAddress *msg, struct errors *e)
 {
     if (msg->protocol != ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PROTOCOL__TCP) {
         errors_add(e, "protocol", "only TCP is supported");
@@ -18,10 +17,41 @@ bool address_compile_socket(const Envoy__Config__Core__V3__SocketAddress *msg, s
         errors_add(e, "port_value", "%u is not a port", msg->port_value);
         return false;
     }
+    return true;
+}
+
+bool address_compile_socket(const Envoy__Config__Core__V3__SocketAddress *msg, struct addr *out,
+                            struct errors *e)
+{
+    if (!compile_port(msg, e))
+        return false;
     if (!addr_parse_ip(str_of(msg->address), (uint16_t)msg->port_value, out)) {
         errors_add(e, "address", "malformed IP address: %s", msg->address);
         return false;
     }
+    return true;
+}
+
+bool address_compile_named(const Envoy__Config__Core__V3__Address *msg, struct addr *out,
+                           struct str *name, uint16_t *port, struct errors *e)
+{
+    const Envoy__Config__Core__V3__SocketAddress *sa;
+    size_t mark;
+    bool ok;
+
+    *name = STR_NULL;
+    if (!msg || msg->address_case != ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS) {
+        errors_add(e, NULL, "a socket_address is required for this type of cluster");
+        return false;
+    }
+    sa = msg->socket_address;
+    mark = errors_push(e, "socket_address");
+    ok = compile_port(sa, e);
+    errors_pop(e, mark);
+    if (!ok || addr_parse_ip(str_of(sa->address), (uint16_t)sa->port_value, out))
+        return ok;
+    *name = str_of(sa->address);
+    *port = (uint16_t)sa->port_value;
     return true;
 }
 

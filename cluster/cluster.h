@@ -19,7 +19,13 @@
 #include "cluster/http2_options.h"
 #include "tls/transport.h"
 
-enum cluster_type { CLUSTER_STATIC, CLUSTER_EDS, CLUSTER_ORIGINAL_DST };
+enum cluster_type {
+    CLUSTER_STATIC,
+    CLUSTER_EDS,
+    CLUSTER_ORIGINAL_DST,
+    CLUSTER_STRICT_DNS,
+    CLUSTER_LOGICAL_DNS
+};
 enum lb_policy { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RANDOM, LB_CLUSTER_PROVIDED };
 
 /* What HTTP speaks to the hosts (HttpProtocolOptions). */
@@ -78,7 +84,8 @@ struct cluster_config {
     struct outlier_config *outlier;        /* NULL: none */
     uint64_t connection_hash; /* of what a live connection depends on: pools survive an update that
                                  leaves it as it was */
-    struct load_assignment *assignment; /* STATIC: the inline one; else NULL */
+    struct load_assignment *assignment; /* STATIC: the inline one; DNS: its names; else NULL */
+    const struct dns_config *dns;       /* DNS; else NULL */
     const struct xds_source *eds;       /* EDS: where from */
     struct str eds_name;                /* EDS: service_name, or name */
     const struct cluster_need *needs;   /* what it waits for from control planes */
@@ -90,6 +97,7 @@ struct cluster_config {
 struct cluster_config *cluster_config_ref(struct cluster_config *c);
 void cluster_config_unref(struct cluster_config *c);
 
+struct dns_config;
 struct load_assignment;
 struct transport_match;
 struct xds_source;

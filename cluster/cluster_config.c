@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "cluster/address.h"
 #include "cluster/cluster_limits.h"
+#include "cluster/dns_config.h"
 #include "cluster/load_assignment.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
@@ -118,9 +119,21 @@ struct compiling {
     struct arena scratch;
 };
 
+static bool compile_dns(struct compiling *c, const cluster_message *msg)
+{
+    c->out->dns = dns_config_compile(msg, c->env->dns, &c->out->arena, c->e, c->env->pb);
+    if (!c->out->dns)
+        return false;
+    c->out->type = c->out->dns->logical ? CLUSTER_LOGICAL_DNS : CLUSTER_STRICT_DNS;
+    return true;
+}
+
 /* False: a type that cannot be used; what only it explains is not looked at then. */
 static bool compile_type(struct compiling *c, const cluster_message *msg)
 {
+    if (msg->cluster_discovery_type_case ==
+        ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE)
+        return compile_dns(c, msg);
     switch (msg->cluster_discovery_type_case ==
                     ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE
                 ? msg->type
@@ -135,11 +148,8 @@ static bool compile_type(struct compiling *c, const cluster_message *msg)
         c->out->type = CLUSTER_ORIGINAL_DST;
         return true;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__STRICT_DNS:
-        errors_add(c->e, "type", "STRICT_DNS is not supported yet");
-        return false;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__DISCOVERY_TYPE__LOGICAL_DNS:
-        errors_add(c->e, "type", "LOGICAL_DNS is not supported yet");
-        return false;
+        return compile_dns(c, msg);
     default:
         errors_add(c->e, "type", "%d is not a discovery type", (int)msg->type);
         return false;
@@ -269,8 +279,11 @@ static void compile_assignment(struct compiling *c, const cluster_message *msg)
 {
     size_t mark;
 
-    if (!msg->load_assignment)
+    if (!msg->load_assignment) {
+        if (c->out->type == CLUSTER_LOGICAL_DNS)
+            errors_add(c->e, "load_assignment", "is required for LOGICAL_DNS");
         return;
+    }
     if (c->out->type == CLUSTER_ORIGINAL_DST) {
         errors_add(c->e, "load_assignment", "type ORIGINAL_DST has no endpoints of its own");
         return;
@@ -280,7 +293,12 @@ static void compile_assignment(struct compiling *c, const cluster_message *msg)
         return;
     }
     mark = errors_push(c->e, "load_assignment");
-    c->out->assignment = load_assignment_from(msg->load_assignment, c->e);
+    c->out->assignment = c->out->dns ? load_assignment_from_names(msg->load_assignment, c->e)
+                                     : load_assignment_from(msg->load_assignment, c->e);
+    if (c->out->type == CLUSTER_LOGICAL_DNS && c->out->assignment &&
+        (c->out->assignment->num_localities != 1 ||
+         c->out->assignment->localities[0].num_endpoints != 1))
+        errors_add(c->e, "endpoints", "LOGICAL_DNS needs one locality with one endpoint");
     errors_pop(c->e, mark);
 }
 
@@ -446,6 +464,8 @@ struct cluster_config *cluster_config_compile(const struct cluster_compile_env *
     c.out->http_header_name = STR("x-envoy-original-dst-host");
     if (compile_type(&c, msg))
         compile_assignment(&c, msg);
+    if (!c.out->dns)
+        dns_config_unused(msg, e);
     compile_policy(&c, msg);
     compile_lb_config(&c, msg);
     compile_common_lb(&c, msg->common_lb_config);

@@ -6,6 +6,7 @@
 
 struct cluster_compile_env;
 struct labels;
+struct resolver_options;
 struct pb_any;
 struct pb_opts;
 
@@ -60,6 +61,7 @@ struct cluster_compile_env {
     void *transport_arg;
     const struct cluster_filter_ops *filters; /* NULL: there are none */
     void *filters_arg;
+    const struct resolver_options *dns; /* where a cluster says nothing; NULL: the system's */
 };
 
 /* cluster_config_new makes the configuration of a cluster that says nothing but its name, with one

@@ -62,6 +62,7 @@ static void version_free(struct cluster_version *v)
     const struct cluster_transport_ops *ops = v->entry->owner->opts.transport;
 
     xds_unsubscribe(&v->eds);
+    dns_hosts_free(&v->dns);
     timer_disarm(&v->stale);
     for (uint32_t i = 0; i < v->config->num_transports && v->waits; i++) {
         if (v->config->transports[i] && v->started)
@@ -174,7 +175,7 @@ static void activate(struct cluster_entry *e)
     set_outlier(e, v->config);
     if (membership_update(&e->members, v->assignment, v->config) == MEMBERS_OTHER)
         e->state->membership_change++;
-    if (v->config->type != CLUSTER_EDS) { /* said all it has to say; the hosts stay */
+    if (!v->eds && !v->dns) { /* said all it has to say; the hosts stay */
         load_assignment_unref(v->assignment);
         load_assignment_unref(v->config->assignment);
         v->assignment = v->config->assignment = NULL;
@@ -273,6 +274,44 @@ static void start_transports(struct cluster_version *v)
     }
 }
 
+/* --- names --- */
+
+static void on_dns_members(void *arg, struct load_assignment *la)
+{
+    take_assignment(OBJ_CAST(arg, struct cluster_version, CLUSTER_VERSION_MAGIC), la);
+}
+
+static void on_dns_answer(void *arg, bool failed)
+{
+    struct cluster_version *v = OBJ_CAST(arg, struct cluster_version, CLUSTER_VERSION_MAGIC);
+    if (!failed)
+        v->entry->state->update_no_rebuild++;
+    else if (v != v->entry->active && !v->assignment && v->entry->members.num_hosts)
+        return; /* an update does not take working hosts away because the servers are silent */
+    v->endpoints_settled = true;
+    check_warm(v);
+}
+
+static const struct dns_hosts_ops dns_ops = {.on_members = on_dns_members,
+                                             .on_answer = on_dns_answer};
+
+static void start_dns(struct cluster_version *v)
+{
+    struct clusters *c = v->entry->owner;
+    struct cluster_state *s = v->entry->state;
+
+    if (!c->resolver)
+        c->resolver = resolver_new(c->loop);
+    if (!s->dns_stats) {
+        const struct stats_part parts[] = {{STR("cluster"), NULL},
+                                           {s->stat_name, "envoy_cluster_name"}};
+        s->dns_stats = stats_scope_new(&dns_hosts_stats_table, parts, ARRAY_LEN(parts));
+    }
+    v->dns = dns_hosts_new(c->loop, c->resolver, v->config->dns, v->config->assignment,
+                           s->dns_stats, &dns_ops, v);
+    v->endpoints_settled = !v->config->dns->wait_for_warm && !v->entry->active;
+}
+
 void entry_start(struct cluster_version *v)
 {
     struct cluster_entry *e = v->entry;
@@ -288,7 +327,11 @@ void entry_start(struct cluster_version *v)
     if (!c->opts.validate)
         start_transports(v);
     v->started = true;
-    if (v->config->type != CLUSTER_EDS || c->opts.validate) {
+    if (v->config->dns && v->config->assignment && !c->opts.validate) {
+        start_dns(v);
+    } else if (v->config->dns) {
+        v->endpoints_settled = true;
+    } else if (v->config->type != CLUSTER_EDS || c->opts.validate) {
         v->assignment = load_assignment_ref(v->config->assignment);
         v->endpoints_settled = true;
     } else {

@@ -183,6 +183,7 @@ static void *compile_cluster(void *owner, struct str name, struct str bytes, str
         .transport_arg = c->opts.transport_arg,
         .filters = c->opts.filters,
         .filters_arg = c->opts.filters_arg,
+        .dns = c->opts.dns,
     };
     return cluster_config_compile(&env, bytes, e);
 }
@@ -319,6 +320,7 @@ void clusters_free(struct clusters **cp)
         return;
     *cp = NULL;
     map_cleanup(&c->entries, free_entry);
+    resolver_free(&c->resolver);
     task_cancel(&c->publish_task);
     task_cancel(&c->init_task);
     cluster_table_unref(c->table);

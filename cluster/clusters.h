@@ -21,7 +21,8 @@ struct clusters_options {
     void *transport_arg;
     const struct cluster_filter_ops *filters; /* NULL: clusters have no HTTP filters */
     void *filters_arg;
-    bool validate; /* --mode validate: nothing is subscribed */
+    const struct resolver_options *dns; /* of clusters that do not say; NULL: the system's */
+    bool validate;                      /* --mode validate: nothing is subscribed */
 };
 
 /* clusters_new registers the two resource types with opts->xds. clusters_free unsubscribes and

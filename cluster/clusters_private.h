@@ -4,6 +4,7 @@
 
 #include "base/map.h"
 #include "cluster/clusters.h"
+#include "cluster/dns_hosts.h"
 #include "cluster/membership.h"
 
 enum { CLUSTER_ENTRY_MAGIC = 0x434c4e54, CLUSTER_VERSION_MAGIC = 0x434c5652 };
@@ -23,6 +24,7 @@ struct cluster_version {
     struct str version;            /* owned */
     uint64_t updated_us;
     struct subscription *eds;
+    struct dns_hosts *dns;              /* NULL: no DNS cluster */
     struct load_assignment *assignment; /* referenced; NULL: none */
     bool started;
     bool endpoints_settled;       /* they are there, or will not come for now */
@@ -52,6 +54,7 @@ struct cluster_entry {
 struct clusters {
     struct loop *loop;
     struct xds *xds;
+    struct resolver *resolver; /* NULL: not needed yet */
     struct reclaim_home home;
     struct clusters_options opts;
     struct map entries; /* struct cluster_entry */

@@ -80,6 +80,7 @@ struct compiling {
     struct map seen; /* addresses and places, in the scratch arena */
     struct arena scratch;
     const struct labels *last; /* labels of the endpoint before */
+    bool names;                /* an address may be one */
 };
 
 static bool seen_before(struct compiling *c, const struct addr *addr)
@@ -103,11 +104,14 @@ static bool compile_endpoint(struct compiling *c,
         return false;
     }
     mark = errors_push(c->e, "endpoint.address");
-    ok = address_compile(msg->endpoint->address, &out->addr, c->e);
+    ok = c->names ? address_compile_named(msg->endpoint->address, &out->addr, &out->dns_name,
+                                          &out->dns_port, c->e)
+                  : address_compile(msg->endpoint->address, &out->addr, c->e);
     errors_pop(c->e, mark);
     if (!ok)
         return false;
-    if (seen_before(c, &out->addr)) {
+    out->dns_name = arena_str(a, out->dns_name);
+    if (out->dns_name.len == 0 && seen_before(c, &out->addr)) {
         errors_warn(c->e, "endpoint.address", "listed before; the first one counts");
         return false;
     }
@@ -117,6 +121,10 @@ static bool compile_endpoint(struct compiling *c,
     }
     out->health = (uint32_t)msg->health_status;
     out->hostname = arena_str(a, str_of(msg->endpoint->hostname));
+    if (c->names && out->hostname.len == 0 &&
+        msg->endpoint->address->address_case ==
+            ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
+        out->hostname = arena_str(a, str_of(msg->endpoint->address->socket_address->address));
     out->weight = wkt_u32(msg->load_balancing_weight, 1);
     out->labels = c->last = read_labels(msg->metadata, c->last, a);
     return true;
@@ -210,14 +218,16 @@ static void compile_policy(struct compiling *c,
 
 static void load_assignment_free(struct load_assignment *la)
 {
+    load_assignment_unref(la->over);
     arena_cleanup(&la->arena);
     mem_free(la);
 }
 
-struct load_assignment *load_assignment_from(const void *message, struct errors *e)
+static struct load_assignment *
+compile_all(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *msg, bool names,
+            struct errors *e)
 {
-    const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *msg = message;
-    struct compiling c = {.la = NEW(struct load_assignment), .e = e};
+    struct compiling c = {.la = NEW(struct load_assignment), .e = e, .names = names};
     struct load_assignment *la = c.la;
     size_t errors_before = e->num_errors;
     struct assigned_locality *v;
@@ -247,6 +257,27 @@ struct load_assignment *load_assignment_from(const void *message, struct errors 
         return la;
     load_assignment_free(la);
     return NULL;
+}
+
+struct load_assignment *load_assignment_from(const void *message, struct errors *e)
+{
+    return compile_all(message, false, e);
+}
+
+struct load_assignment *load_assignment_from_names(const void *message, struct errors *e)
+{
+    return compile_all(message, true, e);
+}
+
+struct load_assignment *load_assignment_over(struct load_assignment *base)
+{
+    struct load_assignment *la = NEW(struct load_assignment);
+    *la = *base;
+    la->over = load_assignment_ref(base);
+    la->stale_after_ms = 0; /* of what a control plane sends, and this is not from one */
+    refcount_init(&la->ref);
+    arena_init(&la->arena, 512);
+    return la;
 }
 
 struct load_assignment *load_assignment_compile(struct str bytes, struct errors *e,

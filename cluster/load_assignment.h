@@ -23,7 +23,9 @@ struct labels {
 };
 
 struct assigned_endpoint {
-    struct addr addr;
+    struct addr addr;    /* ADDR_NONE: a name that is still to be resolved, */
+    struct str dns_name; /* this one; else empty */
+    uint16_t dns_port;
     struct str hostname;
     uint32_t weight;             /* at least 1 */
     uint32_t health;             /* envoy.config.core.v3.HealthStatus */
@@ -42,6 +44,7 @@ struct assigned_locality {
 
 struct load_assignment {
     struct refcount ref;
+    struct load_assignment *over; /* referenced: what the rest is a view of; NULL: of its own */
     struct arena arena;
     struct str name;                            /* cluster_name */
     const struct assigned_locality *localities; /* in order of priority */
@@ -59,6 +62,16 @@ struct load_assignment *load_assignment_compile(struct str bytes, struct errors 
 
 /* load_assignment_from compiles an unpacked and validated message; NULL after errors. */
 struct load_assignment *load_assignment_from(const void *message, struct errors *e) WARN_UNUSED;
+
+/* load_assignment_from_names the same where an address may be a name (DNS clusters). An address
+ * that is none goes to hostname where the endpoint names none. */
+struct load_assignment *load_assignment_from_names(const void *message,
+                                                   struct errors *e) WARN_UNUSED;
+
+/* load_assignment_over makes a copy that refers to the text and labels of `base`, which it
+ * references, without endpoint_stale_after: other localities can be put into it before it is
+ * shared. */
+struct load_assignment *load_assignment_over(struct load_assignment *base) WARN_UNUSED;
 
 /* load_assignment_ref and load_assignment_unref count; NULL is fine. */
 struct load_assignment *load_assignment_ref(struct load_assignment *la);

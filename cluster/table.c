@@ -10,6 +10,7 @@ static void state_free(void *arg)
     stats_scope_free(&s->stats);
     stats_scope_free(&s->tls_stats);
     stats_scope_free(&s->outlier_stats);
+    stats_scope_free(&s->dns_stats);
     mem_free(s);
 }
 

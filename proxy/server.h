@@ -42,6 +42,7 @@ struct server {
     struct timer flush_timer;
     uint64_t flush_ms;
     struct pb_counts *dynamic_counts;
+    const struct resolver_options *dns; /* of clusters that do not say */
     const struct pb_opts *pb_static, *pb_dynamic;
     uint64_t quiet_started; /* at the poll before: requests ever started */
     unsigned quiet_polls;   /* polls without any request */

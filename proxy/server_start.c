@@ -4,6 +4,7 @@
 #include "api-protos/wkt.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "cluster/dns_config.h"
 #include "cluster/cluster_tls.h"
 #include "cluster/clusters.h"
 #include "envoy/config/core/v3/address.pb-c.h"
@@ -345,6 +346,25 @@ static void read_node(struct server *s)
     errors_cleanup(&e);
 }
 
+static void read_dns(struct server *s, struct errors *e)
+{
+    struct bootstrap *b = s->bootstrap;
+    struct resolver_options *o;
+    size_t mark;
+
+    o = ARENA_NEW(&b->arena, struct resolver_options);
+    if (!b->msg->typed_dns_resolver_config) {
+        dns_config_resolver_old(b->msg->dns_resolution_config, b->msg->use_tcp_for_dns_lookups, o,
+                                &b->arena, e);
+        s->dns = o;
+        return;
+    }
+    mark = errors_push(e, "typed_dns_resolver_config");
+    if (dns_config_resolver(b->msg->typed_dns_resolver_config, o, &b->arena, e, NULL))
+        s->dns = o;
+    errors_pop(e, mark);
+}
+
 static void make_owners(struct server *s, bool validate)
 {
     struct pb_opts *dynamic = NEW(struct pb_opts);
@@ -371,6 +391,7 @@ static void make_owners(struct server *s, bool validate)
         .filters = &upstream_filters_of_clusters,
         .filters_arg = s->env,
         .validate = validate,
+        .dns = s->dns,
     };
     s->clusters = clusters_new(&opts);
     s->routes = route_slots_new(s, s->xds, dynamic, on_routes_change, s);
@@ -445,6 +466,7 @@ static bool build(struct server *s, bool validate, struct errors *e)
     }
     if (!bootstrap_stats(s->bootstrap, e) || !make_xds(s, &ads_cluster, e))
         return false;
+    read_dns(s, e);
     make_owners(s, validate);
     server_stats_init(s);
     return check_sources(s, e) && add_secrets(s, e) && add_clusters(s, ads_cluster, e) &&

@@ -1,10 +1,12 @@
 // covers: cluster/cluster_config.c
 // covers: cluster/cluster_limits.c
+// covers: cluster/dns_config.c
 /* A Cluster as a control plane sends it: walked, unpacked, compiled. Refused with errors or
  * compiled without, the same both times. */
 #include "api-protos/message.h"
 #include "base/utf8.h"
 #include "cluster/cluster_config.h"
+#include "cluster/dns_config.h"
 #include "cluster/outlier.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -45,6 +47,8 @@ static void check(const struct cluster_config *c)
     CHECK(c->cleanup_interval_ms && c->num_transports && c->choice_count >= 2);
     CHECK((c->type == CLUSTER_EDS) == (c->eds != NULL));
     CHECK((c->type == CLUSTER_ORIGINAL_DST) == (c->lb_policy == LB_CLUSTER_PROVIDED));
+    CHECK((c->type == CLUSTER_STRICT_DNS || c->type == CLUSTER_LOGICAL_DNS) == (c->dns != NULL));
+    CHECK(!c->dns || (c->dns->refresh_ms && c->dns->failure_max_ms >= c->dns->failure_base_ms));
     CHECK(!c->bind || addr_is_ip(c->bind));
     CHECK(!c->outlier || c->outlier->max_ejection_ms >= c->outlier->base_ejection_ms);
     CHECK(c->healthy_panic_per_cent <= 100 && c->upstream_port_override <= UINT16_MAX);

@@ -260,8 +260,7 @@ END_TEST
 static const struct {
     const char *members, *error;
 } bad[] = {
-    {"'type':'STRICT_DNS'", "type: STRICT_DNS is not supported yet"},
-    {"'type':'LOGICAL_DNS'", "type: LOGICAL_DNS is not supported yet"},
+    {"'type':'LOGICAL_DNS'", "load_assignment: is required for LOGICAL_DNS"},
     {"'lb_policy':'RING_HASH'", "lb_policy: RING_HASH"},
     {"'lb_policy':'MAGLEV'", "lb_policy: MAGLEV"},
     {"'lb_policy':'LOAD_BALANCING_POLICY_CONFIG'", "lb_policy: 7"},
@@ -333,7 +332,7 @@ END_TEST
 START_TEST(all_errors_at_once)
 {
     ck_assert_ptr_null(
-        compile("'type':'STRICT_DNS','lb_policy':'MAGLEV','eds_cluster_config':{},"
+        compile("'type':'LOGICAL_DNS','lb_policy':'MAGLEV','eds_cluster_config':{},"
                 "'transport_socket':{'name':'x'},'outlier_detection':{'base_ejection_time':'9s',"
                 "'max_ejection_time':'5s'}"));
     ck_assert_uint_eq(errs.num_errors, 5);
