@@ -162,6 +162,14 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
 
 /* --- sending --- */
 
+static void set_host(struct shadow *w, struct str host)
+{
+    struct header *f = headers_known(&w->request, HDR_HOST);
+    w->request.authority = host;
+    if (f)
+        f->value = host;
+}
+
 /* Where the copies go is to be told from where the requests go. */
 static void rename_host(struct shadow *w)
 {
@@ -173,12 +181,8 @@ static void rename_host(struct shadow *w)
             break;
         }
     }
-    struct str made = arena_printf(w->arena, "%.*s-shadow%.*s", (int)n, host.p, (int)(host.len - n),
-                                   host.p + n);
-    struct header *f = headers_known(&w->request, HDR_HOST);
-    w->request.authority = made;
-    if (f)
-        f->value = made;
+    set_host(w, arena_printf(w->arena, "%.*s-shadow%.*s", (int)n, host.p, (int)(host.len - n),
+                             host.p + n));
 }
 
 /* The copy comes from us. */
@@ -222,7 +226,10 @@ static void send_copy(struct router *r, const struct mirror *m)
     headers_copy(&w->request, s->request, a);
     headers_set_known(&w->request, HDR_X_ENVOY_INTERNAL, STR("true"));
     append_xff(w);
-    if (!m->plain_host)
+    header_steps_apply(&m->changes, &w->request, &s->info);
+    if (m->host.len) /* of the route table, which the copy outlives */
+        set_host(w, arena_str(a, m->host));
+    else if (!m->plain_host)
         rename_host(w);
     if (s->request_trailers) {
         w->trailers = ARENA_NEW(a, struct headers);

@@ -4,7 +4,7 @@ A feature is a function of (config, prefix, random): it adds routes below the pa
 own, and requests that show at least two outcomes. `diff_actions.py` and `diff_tables.py` have more.
 """
 
-from diff_config import extension
+from diff_config import LATER, extension
 
 FEATURES = []
 CLUSTERS = ("a", "b", "c")
@@ -14,6 +14,11 @@ def feature(function):
     """feature registers one."""
     FEATURES.append(function)
     return function
+
+
+def feature_with(*clusters):
+    """feature_with registers one that needs these clusters, as soon as they are taken."""
+    return lambda function: function if set(clusters) & set(LATER) else feature(function)
 
 
 # --- paths ----------------------------------------------------------------------------------------
