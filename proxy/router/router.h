@@ -82,7 +82,7 @@ enum try_failure {
 };
 
 /* router_on_failed: the try ended without a complete response. `transport` is the transport failure
- * reason, or empty. router_on_late: the per-try timeout of a hedged try; it goes on. */
+ * reason, or empty. router_on_late: a per-try timeout of a hedged try; it goes on. */
 void router_on_failed(struct router *r, struct upstream_request *u, enum try_failure f,
                       struct str transport);
 void router_on_late(struct router *r, struct upstream_request *u);

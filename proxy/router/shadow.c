@@ -236,8 +236,11 @@ static void send_copy(struct router *r, const struct mirror *m)
         headers_copy(w->trailers, s->request_trailers, a);
     }
     router_copy(&w->body, &r->replay);
-    if (r->timeout_ms)
+    if (r->timeout_ms) { /* all of it: a copy has one try */
         timer_arm(&w->timeout, r->timeout_ms);
+        headers_set_known(&w->request, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                          arena_printf(a, "%llu", (unsigned long long)r->timeout_ms));
+    }
     const struct lb_request lb = {.original_dst = &s->hc->down->info.local};
     w->host = cluster_pick(c, &lb);
     if (!w->host) {

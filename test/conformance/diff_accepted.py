@@ -72,3 +72,10 @@ def _refused_by_a_codec(request, part, one, two, ours, theirs):
 def _fragment(request, part, one, two, ours, theirs):
     return "#" in request.path and ours.status == theirs.status == 400 and (
         part in ("response headers", "body"))
+
+
+@rule("an internal redirect that a predicate refuses: Envoy's log names the route and the cluster of its "
+      "target, though the request went to the first one only")
+def _refused_redirect(request, part, one, two, ours, theirs):
+    return part in ("log route", "log cluster") and ours.status == theirs.status and (
+        300 < int(ours.status) < 309 and len(ours.upstream) == len(theirs.upstream) == 1)

@@ -208,9 +208,9 @@ class Result:
         self.status, self.headers, self.body = status, _fields(headers), body
         self.upstream = []
         mirrored = []
-        for attempt, (name, message) in enumerate(seen):
+        for name, message in seen:
             fields = _fields(message.headers)
-            if attempt:  # what is left of the time is not the same twice
+            if name != "mirror" and self.upstream:  # what is left of the time is not the same twice
                 fields = [f for f in fields if f[0] != "x-envoy-expected-rq-timeout-ms"]
             entry = (name, message.method, message.target, fields, message.body)
             (mirrored if name == "mirror" else self.upstream).append(entry)
