@@ -35,6 +35,7 @@ struct router {
     struct buffer body;      /* not yet given to a try, while there is none */
     struct buffer replay;    /* all of the body so far, for a retry, a mirror, a redirect */
     uint64_t mirrors;        /* bit by bit: which of the route's mirrors get a copy */
+    struct headers *mirrored; /* what they get if not the request's head; NULL: that one */
     struct redirect_history *history; /* the redirects so far; NULL: none */
     struct test_fault *fault;         /* test builds (test_faults.h) */
     bool keep;                        /* replay is still complete */

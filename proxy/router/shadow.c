@@ -223,7 +223,7 @@ static void send_copy(struct router *r, const struct mirror *m)
     task_init(&w->free_task, run_free, w);
     timer_init(&w->timeout, s->worker->loop, on_timeout, w);
     buffer_init(&w->body);
-    headers_copy(&w->request, s->request, a);
+    headers_copy(&w->request, r->mirrored ? r->mirrored : s->request, a);
     headers_set_known(&w->request, HDR_X_ENVOY_INTERNAL, STR("true"));
     append_xff(w);
     header_steps_apply(&m->changes, &w->request, &s->info);
@@ -256,10 +256,20 @@ static void send_copy(struct router *r, const struct mirror *m)
 void shadow_choose(struct router *r)
 {
     const struct mirrors *m = &r->stream->route->mirrors;
+    r->mirrored = NULL;
     for (size_t i = 0; i < m->n && i < MAX_MIRRORS; i++) {
         if (m->v[i].ppm == MILLION || random_below(MILLION) < m->v[i].ppm)
             r->mirrors |= 1ULL << i;
     }
+}
+
+void shadow_keep_head(struct router *r)
+{
+    struct stream *s = r->stream;
+    if (!r->mirrors || r->mirrored)
+        return;
+    r->mirrored = ARENA_NEW(s->arena, struct headers);
+    headers_copy(r->mirrored, s->request, s->arena);
 }
 
 void shadow_send(struct router *r)

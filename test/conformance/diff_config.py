@@ -28,7 +28,7 @@ class Request:
     def __init__(self, path, method, headers, host, body, group, again):
         self.path, self.method, self.headers = path, method, list(headers)
         self.host, self.body, self.group, self.again = host, body, group, again
-        self.id = None
+        self.id, self.features = None, []
 
     def __repr__(self):
         return f"{self.method} {self.path} Host: {self.host} {self.headers}"

@@ -33,6 +33,7 @@ LETTERS = "wxyz"   # which of them a path belongs to
 SERVERS = ("a", "b", "c", "d", "mirror")
 ANSWER_S = 20
 THREADS = 6
+LOG_STILL = 5      # looks at a log that does not grow any more
 # Not the same twice, or of the run itself: only that they are there is compared.
 VARYING = {"x-request-id", "date", "x-envoy-upstream-service-time", "x-forwarded-port"}
 OWN = re.compile("x-test-")
@@ -67,6 +68,7 @@ def generate(number, seed=1, only=None):
             config.route({"path": "/none"}, {"cluster": "c"})
         for index, request in enumerate(config.requests):
             request.id = f"{config.name}-{index}"
+            request.features = config.features
         configs.append(config)
     return configs
 
@@ -270,11 +272,12 @@ def play(name, configs, folder, without=()):
 
 def _logs(proxy, number):
     """The log's entries by id; some requests (malformed ones) have none, so the wait has an end."""
-    deadline, before = time.monotonic() + 10, -1
-    while time.monotonic() < deadline:
+    deadline, before, still = time.monotonic() + 20, -1, 0
+    while time.monotonic() < deadline and still < LOG_STILL:
         entries = proxy.log_entries()
-        if len(entries) >= number or len(entries) == before:
+        if len({entry.get("id") for entry in entries}) >= number:
             break
+        still = still + 1 if len(entries) == before else 0
         before = len(entries)
         time.sleep(0.6)
     return {entry["id"]: entry for entry in entries if entry.get("id")}
