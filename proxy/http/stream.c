@@ -265,8 +265,7 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
 /* Which cluster the request would go to, for formats that are asked before the router is. */
 static void note_cluster(struct stream *s)
 {
-    bool known = s->cluster_name.len &&
-                 worker_clusters_find(s->worker->clusters, s->cluster_name);
+    bool known = s->cluster_name.len && worker_clusters_find(s->worker->clusters, s->cluster_name);
     s->info.upstream_cluster = known ? s->cluster_name : STR_NULL;
 }
 

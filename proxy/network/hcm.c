@@ -104,8 +104,7 @@ static struct headers *error_reply(void *user, struct arena *a, unsigned status,
 }
 
 /* What was not a request is logged all the same: somebody has to find out who sends it. */
-static void on_malformed(void *user, unsigned status, struct str detail,
-                         const struct headers *head)
+static void on_malformed(void *user, unsigned status, struct str detail, const struct headers *head)
 {
     struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
     const struct hcm_config *cfg = hc->config;

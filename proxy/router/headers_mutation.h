@@ -31,8 +31,8 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
                                                   const char *adds, const char *removes,
                                                   struct errors *e);
 
-/* headers_mutation_add and headers_mutation_remove make one of a single change: a HeaderValueOption,
- * a name to remove. `field` names it for errors. */
+/* headers_mutation_add and headers_mutation_remove make one of a single change: a
+ * HeaderValueOption, a name to remove. `field` names it for errors. */
 struct headers_mutation *headers_mutation_add(struct arena *a, const void *option,
                                               const char *field, struct errors *e);
 struct headers_mutation *headers_mutation_remove(struct arena *a, const char *name,

@@ -29,12 +29,12 @@ struct router {
     size_t num_tried;
     struct timer timeout, backoff;
     uint64_t timeout_ms, per_try_ms, per_try_idle_ms;
-    uint64_t max_try_ms;     /* how long a try may last in all; 0: for ever */
-    unsigned timeout_status; /* what a timeout answers: 504, or 204 where that is asked for */
-    struct str alt_stat;     /* x-envoy-upstream-alt-stat-name */
-    struct buffer body;      /* not yet given to a try, while there is none */
-    struct buffer replay;    /* all of the body so far, for a retry, a mirror, a redirect */
-    uint64_t mirrors;        /* bit by bit: which of the route's mirrors get a copy */
+    uint64_t max_try_ms;      /* how long a try may last in all; 0: for ever */
+    unsigned timeout_status;  /* what a timeout answers: 504, or 204 where that is asked for */
+    struct str alt_stat;      /* x-envoy-upstream-alt-stat-name */
+    struct buffer body;       /* not yet given to a try, while there is none */
+    struct buffer replay;     /* all of the body so far, for a retry, a mirror, a redirect */
+    uint64_t mirrors;         /* bit by bit: which of the route's mirrors get a copy */
     struct headers *mirrored; /* what they get if not the request's head; NULL: that one */
     struct redirect_history *history; /* the redirects so far; NULL: none */
     struct test_fault *fault;         /* test builds (test_faults.h) */
