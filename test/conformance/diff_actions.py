@@ -220,7 +220,9 @@ def headers(c, p, r):
         return entry
     levels = [c.table, c.vhost]
     route = c.route({"prefix": p}, {"cluster": "a"}, name="headers")
-    c.turn("headers", (c.table, c.vhost, route)).setdefault("request_headers_to_remove", []).append("x-n")
+    removes = c.turn("headers", (c.table, c.vhost, route))
+    removes.setdefault("request_headers_to_remove", []).append("x-n")
+    removes.setdefault("response_headers_to_remove", []).append("x-upstream-version")
     for level in r.sample([*levels, route, route], 3):
         for kind in r.sample(("request", "response"), r.choice((1, 2))):
             level.setdefault(f"{kind}_headers_to_add", []).append(

@@ -80,11 +80,11 @@ def template_match(c, p, r):
 
 
 # --- headers ---------------------------------------------------------------------------------------
-def header_matcher(r):
+def header_matcher(c, r):
     """A matcher of x-m and values to try on it."""
     string = r.choice(("exact", "prefix", "suffix", "contains"))
     text = {"string_match": {string: "Abc", "ignore_case": r.random() < 0.5}}
-    return r.choice((
+    return c.turn("header", (
         (text, ("Abc", "abcd", "xabc", "zz")),
         ({"string_match": {"safe_regex": {"regex": "[0-9]+x"}}}, ("12x", "12xy", "x")),
         ({"safe_regex_match": {"regex": "a.c"}}, ("abc", "abcd")),
@@ -98,7 +98,7 @@ def header_matcher(r):
 
 @feature
 def header_match(c, p, r):
-    kind, values = header_matcher(r)
+    kind, values = header_matcher(c, r)
     matcher = {"name": r.choice(("x-m", "X-M")), **kind}
     if r.random() < 0.4:
         matcher["invert_match"] = True
@@ -112,7 +112,7 @@ def header_match(c, p, r):
 
 @feature
 def header_match_many(c, p, r):
-    first, second = header_matcher(r), header_matcher(r)
+    first, second = header_matcher(c, r), header_matcher(c, r)
     c.route({"prefix": p, "headers": [{"name": "x-m", **first[0]}, {"name": "x-n", **second[0]},
                                       {"name": ":method", "exact_match": "GET"}]}, {"cluster": "a"})
     c.ask(p, [("x-m", first[1][0]), ("x-n", second[1][0])])
