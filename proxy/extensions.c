@@ -37,6 +37,7 @@ static const struct http_filter_ops *const http_filters[] = {
     &health_check_filter,
     &json_to_metadata_filter,
     &router_filter,
+    &set_filter_state_filter,
     &set_metadata_filter,
     &stateful_session_filter,
     &upstream_codec_filter,

@@ -288,7 +288,7 @@ static void new_stream(void *user, struct codec_stream *cs)
     admin_stats_exchange(&c->admin->stats);
 }
 
-static void on_malformed(void *user, unsigned status, struct str detail)
+static void on_malformed(void *user, unsigned status, struct str detail, const struct headers *head)
 {
     struct admin_conn *c = OBJ_CAST(user, struct admin_conn, ADMIN_CONN_MAGIC);
     admin_stats_malformed(&c->admin->stats, status);

@@ -17,5 +17,6 @@ extern const struct http_filter_ops header_mutation_filter;
 extern const struct http_filter_ops header_to_metadata_filter;
 extern const struct http_filter_ops health_check_filter;
 extern const struct http_filter_ops json_to_metadata_filter;
+extern const struct http_filter_ops set_filter_state_filter;
 extern const struct http_filter_ops set_metadata_filter;
 extern const struct http_filter_ops stateful_session_filter;

@@ -115,8 +115,10 @@ struct http_server_events {
     struct headers *(*error_reply)(void *user, struct arena *a, unsigned status, struct str detail,
                                    struct str *out_body);
     /* The bytes were not a request: the codec has answered `status` by itself and is closing. Or
-     * (0) the client left in the middle of a head. The user counts and logs. */
-    void (*on_malformed)(void *user, unsigned status, struct str detail);
+     * (0) the client left in the middle of a head. The user counts and logs. `head`, borrowed, is
+     * the request's where all of it could be read; NULL: it could not. */
+    void (*on_malformed)(void *user, unsigned status, struct str detail,
+                         const struct headers *head);
     /* Too many streams ended before their response; the connection ends. NULL: not told. */
     void (*on_too_many_resets)(void *user);
     /* No request came within the idle timeout: the connection ends after drain_ms, in which one may

@@ -1,5 +1,9 @@
 #include "proxy/http/grpc_reply.h"
 
+#include "base/alloc.h"
+
+enum { GRPC_TIMEOUT_MAX = 99999999 }; /* eight digits */
+
 unsigned grpc_status_of_http(unsigned http)
 {
     switch (http) {
@@ -19,6 +23,21 @@ unsigned grpc_status_of_http(unsigned http)
     default:
         return 2;
     }
+}
+
+struct str grpc_timeout_text(struct arena *a, uint64_t ms)
+{
+    static const struct {
+        char unit;
+        unsigned next; /* how many of it the next one is */
+    } units[] = {{'m', 1000}, {'S', 60}, {'M', 60}, {'H', 1}};
+    uint64_t n = ms;
+    size_t i = 0;
+    for (; n > GRPC_TIMEOUT_MAX && i + 1 < ARRAY_LEN(units); i++)
+        n /= units[i].next;
+    if (n > GRPC_TIMEOUT_MAX)
+        n = GRPC_TIMEOUT_MAX;
+    return arena_printf(a, "%llu%c", (unsigned long long)n, units[i].unit);
 }
 
 struct str grpc_message_encode(struct arena *a, struct str text)

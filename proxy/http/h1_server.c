@@ -138,7 +138,7 @@ static void answer_error(struct h1_server *s, unsigned status, struct str detail
 
 /* The bytes of a request are wrong: the client is told if it was not told anything else, and
  * nothing that follows can be trusted. */
-static void refuse(struct h1_server *s, const struct h1_error *err)
+static void refuse_head(struct h1_server *s, const struct h1_error *err, const struct headers *head)
 {
     bool begun = s->exchange;
     if (!s->replied) {
@@ -149,7 +149,12 @@ static void refuse(struct h1_server *s, const struct h1_error *err)
     if (begun)
         reset_exchange(s, RESET_PROTOCOL_ERROR, err->detail);
     else
-        s->events->on_malformed(s->user, err->status, err->detail);
+        s->events->on_malformed(s->user, err->status, err->detail, head);
+}
+
+static void refuse(struct h1_server *s, const struct h1_error *err)
+{
+    refuse_head(s, err, NULL);
 }
 
 /* How long a head may take, and what it is called when it takes longer; 0: for ever. */
@@ -261,7 +266,7 @@ static bool read_head(struct h1_server *s)
     uint32_t lines = s->scan.lines;
     char *head = h1_scan_take(&s->scan, in, a);
     if (!h1_parse_request(head, lines, &s->rules, h, &s->message, &err)) {
-        refuse(s, &err);
+        refuse_head(s, &err, str_eq(err.detail, STR("missing_host_header")) ? h : NULL);
         s->events->arena_unused(s->user, a);
         return false;
     }
@@ -404,7 +409,7 @@ static void on_eof(struct h1_server *s)
     bool in_head = s->state == SERVER_HEAD;
     begin_close(s, CONN_CLOSE_FLUSH);
     if (in_head)
-        s->events->on_malformed(s->user, 0, CLIENT_LEFT);
+        s->events->on_malformed(s->user, 0, CLIENT_LEFT, NULL);
     else
         reset_exchange(s, RESET_CONN_TERMINATED, CLIENT_LEFT);
 }
@@ -458,7 +463,7 @@ static void on_closed(void *owner, struct conn *c, enum conn_close_reason why)
     s->state = SERVER_CLOSING;
     timer_disarm(&s->timer);
     if (in_head)
-        s->events->on_malformed(s->user, 0, CLIENT_LEFT);
+        s->events->on_malformed(s->user, 0, CLIENT_LEFT, NULL);
     reset_exchange(s, RESET_CONN_TERMINATED, CLIENT_LEFT);
     s->events->on_closed(s->user);
 }

@@ -99,7 +99,7 @@ static void wait_for_request(struct h2_server *s)
 static void on_head_timer(void *arg)
 {
     struct h2_server *s = OBJ_CAST(arg, struct h2_server, H2_SERVER_MAGIC);
-    s->events->on_malformed(s->user, 408, STR("request_header_timeout"));
+    s->events->on_malformed(s->user, 408, STR("request_header_timeout"), NULL);
     h2_link_terminate(&s->link, H2_ENHANCE_YOUR_CALM, H2_NUM_STATS);
 }
 
@@ -148,17 +148,17 @@ static void refuse(struct h2_server *s, int32_t id, enum h2_head_verdict v, bool
     case H2_HEAD_OK:
         return;
     case H2_HEAD_MALFORMED:
-        s->events->on_malformed(s->user, 0, l->head.detail);
+        s->events->on_malformed(s->user, 0, l->head.detail, NULL);
         h2_link_malformed(l, id, NULL);
         break;
     case H2_HEAD_TOO_LARGE:
         h2_count(&l->stats, H2_HEADER_OVERFLOW);
-        s->events->on_malformed(s->user, 431, l->head.detail);
+        s->events->on_malformed(s->user, 431, l->head.detail, NULL);
         h2_session_reset(l->session, id, H2_ENHANCE_YOUR_CALM);
         h2_link_premature(l);
         break;
     case H2_HEAD_REFUSED:
-        s->events->on_malformed(s->user, 400, l->head.detail);
+        s->events->on_malformed(s->user, 400, l->head.detail, l->head.h);
         answer_400(s, id, l->head.detail);
         if (!end)
             h2_session_reset(l->session, id, H2_NO_ERROR);

@@ -324,7 +324,9 @@ static bool fix_path(struct stream *s)
     if (!path->len || path->p[0] != '/')
         return true; /* CONNECT, OPTIONS * */
     if (cfg->escaped_slashes != SLASHES_KEEP)
-        r = path_escaped_slashes(s->arena, path, cfg->escaped_slashes == SLASHES_REJECT);
+        r = path_escaped_slashes(s->arena, path);
+    if (r == PATH_CHANGED && cfg->escaped_slashes == SLASHES_REJECT)
+        r = PATH_REJECTED; /* and the log shows what it would have been, as Envoy's does */
     bool redirect = r == PATH_CHANGED && cfg->escaped_slashes == SLASHES_REDIRECT;
     if (r != PATH_REJECTED && cfg->normalize_path)
         r = path_normalize(s->arena, path);

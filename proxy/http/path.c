@@ -151,7 +151,7 @@ enum path_result path_merge_slashes(struct arena *a, struct str *path)
     return put(a, path, end, str_n(out, n));
 }
 
-enum path_result path_escaped_slashes(struct arena *a, struct str *path, bool reject)
+enum path_result path_escaped_slashes(struct arena *a, struct str *path)
 {
     size_t end = query_start(*path);
     char *out = arena_bytes(a, end);
@@ -162,8 +162,6 @@ enum path_result path_escaped_slashes(struct arena *a, struct str *path, bool re
         int lo = hi >= 0 ? hex(path->p[i + 2]) : -1;
         int code = lo >= 0 ? hi * 16 + lo : 0;
         if (code == '/' || code == '\\') {
-            if (reject)
-                return PATH_REJECTED;
             c = (char)code;
             i += 2;
         }

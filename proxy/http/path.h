@@ -14,5 +14,5 @@ enum path_result path_normalize(struct arena *a, struct str *path) WARN_UNUSED;
 /* path_merge_slashes makes one of adjacent slashes. */
 enum path_result path_merge_slashes(struct arena *a, struct str *path);
 
-/* path_escaped_slashes unescapes %2F and %5C, or rejects a path that has one. */
-enum path_result path_escaped_slashes(struct arena *a, struct str *path, bool reject) WARN_UNUSED;
+/* path_escaped_slashes unescapes %2F and %5C. */
+enum path_result path_escaped_slashes(struct arena *a, struct str *path) WARN_UNUSED;

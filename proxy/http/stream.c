@@ -2,6 +2,7 @@
 
 #include "base/obj.h"
 #include "base/random.h"
+#include "proxy/http/grpc_reply.h"
 #include "proxy/http/local_reply.h"
 #include "proxy/http/mutate.h"
 #include "proxy/http/stream_filters.h"
@@ -261,10 +262,19 @@ void stream_response_reset(struct stream *s, uint64_t flags, struct str details)
     reset_down(s);
 }
 
+/* Which cluster the request would go to, for formats that are asked before the router is. */
+static void note_cluster(struct stream *s)
+{
+    bool known = s->cluster_name.len && worker_clusters_find(s->worker->clusters, s->cluster_name);
+    s->info.upstream_cluster = known ? s->cluster_name : STR_NULL;
+}
+
 /* Sends a whole response of our own. */
 static void reply(struct stream *s, struct headers *h, struct str body)
 {
     http_chain_stop(&s->chain, HTTP_REQUEST);
+    if (s->state < STREAM_RELAY)
+        note_cluster(s);
     if (!s->received && s->info.protocol != PROTOCOL_HTTP2 && s->down) {
         s->down->ops->close_after(s->down); /* what is left of the request is read by nobody */
     }
@@ -379,12 +389,20 @@ static void on_deadline(void *arg)
     stream_local_reply(s, 408, 0, STR("request_overall_timeout"), STR("request timeout"));
 }
 
+/* The status that a gRPC client's own deadline would have given it. */
+static void add_deadline_exceeded(void *arg, struct headers *h)
+{
+    const struct stream *s = arg;
+    if (s->request && headers_is_grpc(s->request))
+        headers_add_known(h, HDR_GRPC_STATUS, STR("4"));
+}
+
 static void on_max_duration(void *arg)
 {
     struct stream *s = OBJ_CAST(arg, struct stream, STREAM_MAGIC);
     hcm_count(s->hc, HCM_RQ_MAX_DURATION);
-    stream_local_reply(s, s->received ? 504 : 408, 0, STR("max_duration_timeout"),
-                       STR("downstream duration timeout"));
+    stream_reply_with(s, s->received ? 504 : 408, 0, STR("max_duration_timeout"),
+                      STR("downstream duration timeout"), add_deadline_exceeded, s);
 }
 
 /* --- steps --- */
@@ -425,6 +443,7 @@ static void choose_route(struct stream *s)
     s->weighted = NULL;
     s->cluster_name = STR_NULL;
     s->info.route_name = r ? r->name : STR_NULL;
+    s->info.route_metadata = r ? r->metadata : NULL;
     if (!r)
         return;
     if (r->action == ROUTE_FORWARD)
@@ -433,17 +452,20 @@ static void choose_route(struct stream *s)
     if (idle)
         timer_arm(&s->idle, idle);
     uint64_t longest;
-    if (route_stream_duration_ms(r, s->request, cfg->max_stream_ms, &longest))
-        timer_arm(&s->max_duration, longest);
-    else
+    if (!route_stream_duration_ms(r, s->request, cfg->max_stream_ms, &longest)) {
         timer_disarm(&s->max_duration);
+        return;
+    }
+    timer_arm(&s->max_duration, longest);
+    if (headers_is_grpc(s->request)) /* the server is to know how long it has */
+        headers_set_known(s->request, HDR_GRPC_TIMEOUT, grpc_timeout_text(s->arena, longest));
 }
 
 static enum step_result step_route(struct stream *s)
 {
     choose_route(s);
     if (s->hc->config->log_new_request) {
-        s->info.upstream_cluster = s->cluster_name;
+        note_cluster(s);
         stream_log(s, LOG_TYPE_DOWNSTREAM_START);
     }
     set_state(s, STREAM_FILTERS);
@@ -461,6 +483,7 @@ static enum step_result step_filters(struct stream *s)
     if (filters->n)
         stream_filters_init(s, filters, &chain_ends);
     if (s->chain.num) { /* the chain's end goes on */
+        note_cluster(s);
         http_chain_headers(&s->chain, HTTP_REQUEST, s->request, s->received);
         return STEP_WAIT;
     }
@@ -599,8 +622,10 @@ static void filter_reply(void *user, unsigned status, uint64_t flags, struct str
 static void clear_route(void *user)
 {
     struct stream *s = user;
-    if (s->state == STREAM_FILTERS)
-        choose_route(s);
+    if (s->state != STREAM_FILTERS)
+        return;
+    choose_route(s);
+    note_cluster(s);
 }
 
 static const struct http_chain_ends chain_ends = {

@@ -104,7 +104,7 @@ static struct headers *error_reply(void *user, struct arena *a, unsigned status,
 }
 
 /* What was not a request is logged all the same: somebody has to find out who sends it. */
-static void on_malformed(void *user, unsigned status, struct str detail)
+static void on_malformed(void *user, unsigned status, struct str detail, const struct headers *head)
 {
     struct hcm_conn *hc = OBJ_CAST(user, struct hcm_conn, HCM_MAGIC);
     const struct hcm_config *cfg = hc->config;
@@ -134,6 +134,7 @@ static void on_malformed(void *user, unsigned status, struct str detail)
     si.bytes_sent = status ? hc->error_bytes : 0;
     si.code_details = detail;
     si.flags = flags;
+    si.request = found_late(detail) ? head : NULL;
     access_logs_write(cfg->logs, cfg->num_logs, &si, LOG_TYPE_DOWNSTREAM_END);
 }
 

@@ -66,8 +66,10 @@ void format_put_tree(const struct json *j, struct format_out *o)
     json_writer_cleanup(&w);
 }
 
-/* --- dynamic metadata ----------------------------------------------------------------------------
+/* --- dynamic metadata, and the route's ---
  */
+
+enum { METADATA_DYNAMIC, METADATA_ROUTE };
 
 bool format_dynamic_metadata_prepare(struct format_op *op, struct arena *a, struct str param,
                                      struct errors *e)
@@ -86,16 +88,21 @@ bool format_metadata_prepare(struct format_op *op, struct arena *a, struct str p
 {
     struct str rest = param, type = STR_NULL;
     (void)str_next(&rest, ':', &type);
-    if (str_eq(type, STR("DYNAMIC")))
-        return format_dynamic_metadata_prepare(op, a, rest, e);
-    errors_add(e, NULL, "METADATA(%.*s) is not supported: DYNAMIC is", STR_ARG(type));
-    return false;
+    if (str_eq(type, STR("ROUTE"))) {
+        op->option = METADATA_ROUTE;
+    } else if (!str_eq(type, STR("DYNAMIC"))) {
+        errors_add(e, NULL, "METADATA(%.*s) is not supported: DYNAMIC and ROUTE are",
+                   STR_ARG(type));
+        return false;
+    }
+    return format_dynamic_metadata_prepare(op, a, rest, e);
 }
 
 bool format_metadata_tree(const struct format_op *op, const struct stream_info *si,
                           struct json *scratch, const struct json **out)
 {
-    const struct json *j = metadata_path(&si->metadata, op->name, op->keys, op->num_keys);
+    const struct metadata *m = op->option == METADATA_ROUTE ? si->route_metadata : &si->metadata;
+    const struct json *j = m ? metadata_path(m, op->name, op->keys, op->num_keys) : NULL;
     *out = j;
     return j && j->type != JSON_NULL;
 }

@@ -140,8 +140,9 @@ struct stream_info {
     struct addr downstream_remote;                                /* after XFF */
     const struct headers *request, *response, *response_trailers; /* may be NULL */
     struct str original_path;
-    bool health_check;        /* the health_check filter says it is one */
-    struct metadata metadata; /* what filters left for others */
+    bool health_check;                     /* the health_check filter says it is one */
+    struct metadata metadata;              /* what filters left for others */
+    const struct metadata *route_metadata; /* the route's own; NULL: none */
     struct filter_state filter_state;
     struct str local_reply_body; /* only while a local reply is put into its format */
 };

@@ -63,6 +63,29 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
     return m;
 }
 
+struct headers_mutation *headers_mutation_add(struct arena *a, const void *option,
+                                              const char *field, struct errors *e)
+{
+    struct headers_mutation *m = ARENA_NEW(a, struct headers_mutation);
+    m->add = ARENA_NEW(a, struct header_add);
+    m->num_add = 1;
+    size_t mark = errors_push(e, field);
+    compile_add(m->add, a, option, e);
+    errors_pop(e, mark);
+    return m;
+}
+
+struct headers_mutation *headers_mutation_remove(struct arena *a, const char *name,
+                                                 const char *field, struct errors *e)
+{
+    struct headers_mutation *m = ARENA_NEW(a, struct headers_mutation);
+    m->remove = ARENA_NEW(a, struct str);
+    m->remove[0] = lower_str(a, str_of(name));
+    m->num_remove = 1;
+    (void)may_change(m->remove[0], field, e);
+    return m;
+}
+
 /* What replaces goes before what adds. */
 void headers_mutation_apply(const struct headers_mutation *m, struct headers *h,
                             const struct stream_info *si)

@@ -31,6 +31,13 @@ struct headers_mutation *headers_mutation_compile(struct arena *a, void *const *
                                                   const char *adds, const char *removes,
                                                   struct errors *e);
 
+/* headers_mutation_add and headers_mutation_remove make one of a single change: a
+ * HeaderValueOption, a name to remove. `field` names it for errors. */
+struct headers_mutation *headers_mutation_add(struct arena *a, const void *option,
+                                              const char *field, struct errors *e);
+struct headers_mutation *headers_mutation_remove(struct arena *a, const char *name,
+                                                 const char *field, struct errors *e);
+
 /* headers_mutation_apply changes a head; NULL changes nothing. New values go to its arena. */
 void headers_mutation_apply(const struct headers_mutation *m, struct headers *h,
                             const struct stream_info *si);

@@ -46,7 +46,8 @@ static struct hedge_policy *compile_hedge(struct arena *a, const HedgePolicy *m,
 
 /* --- mirrors --- */
 
-static void compile_mirror(struct mirror *out, struct arena *a, const Mirror *m, struct errors *e)
+static void compile_mirror(struct mirror *out, struct regex_list *l, struct arena *a,
+                           const Mirror *m, struct errors *e)
 {
     out->cluster = arena_str(a, str_of(m->cluster));
     out->header = lower(a, str_of(m->cluster_header));
@@ -57,14 +58,18 @@ static void compile_mirror(struct mirror *out, struct arena *a, const Mirror *m,
     out->ppm = m->runtime_fraction ? wkt_fraction_ppm(m->runtime_fraction->default_value, 0)
                                    : 1000000;
     out->plain_host = m->disable_shadow_host_suffix_append;
+    out->host = arena_str(a, str_of(m->host_rewrite_literal));
+    header_steps_add(&out->changes, l, a, (void *const *)m->request_headers_mutations,
+                     m->n_request_headers_mutations, "request_headers_mutations", e);
 }
 
-struct mirrors mirrors_compile(struct arena *a, void *const *msgs, size_t n, struct errors *e)
+struct mirrors mirrors_compile(struct regex_list *l, struct arena *a, void *const *msgs, size_t n,
+                               struct errors *e)
 {
     struct mirror *v = arena_zalloc(a, (n + 1) * sizeof(*v));
     for (size_t i = 0; i < n; i++) {
         size_t mark = errors_push_index(e, "request_mirror_policies", i);
-        compile_mirror(&v[i], a, msgs[i], e);
+        compile_mirror(&v[i], l, a, msgs[i], e);
         errors_pop(e, mark);
     }
     return (struct mirrors){v, n};
@@ -161,7 +166,7 @@ void route_action_policies_compile(struct route *r, struct regex_list *l, struct
     r->own_durations = m->max_stream_duration != NULL;
     if (m->hedge_policy)
         r->hedge = compile_hedge(a, m->hedge_policy, e);
-    r->mirrors = mirrors_compile(a, (void *const *)m->request_mirror_policies,
+    r->mirrors = mirrors_compile(l, a, (void *const *)m->request_mirror_policies,
                                  m->n_request_mirror_policies, e);
     if (m->internal_redirect_policy)
         r->redirects = compile_redirects(a, m->internal_redirect_policy, e);
@@ -179,7 +184,7 @@ void vhost_policies_compile(struct route_policies *p, struct regex_list *l, stru
     if (m->hedge_policy)
         p->hedge = compile_hedge(a, m->hedge_policy, e);
     p->mirrors = m->n_request_mirror_policies
-                     ? mirrors_compile(a, (void *const *)m->request_mirror_policies,
+                     ? mirrors_compile(l, a, (void *const *)m->request_mirror_policies,
                                        m->n_request_mirror_policies, e)
                      : above;
     p->has_body_limit = m->request_body_buffer_limit || m->per_request_buffer_limit_bytes;

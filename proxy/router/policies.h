@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/errors.h"
 #include "base/str.h"
+#include "proxy/router/header_steps.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -74,6 +75,8 @@ struct mirror {
     struct str header;  /* lower case */
     uint32_t ppm;
     bool plain_host; /* no "-shadow" after the host */
+    struct str host; /* instead of the request's; empty: that one */
+    struct header_steps changes;
 };
 
 struct mirrors {
@@ -124,7 +127,8 @@ void route_action_policies_compile(struct route *r, struct regex_list *l, struct
                                    const void *action_msg, struct errors *e);
 
 /* mirrors_compile compiles n RequestMirrorPolicy messages. */
-struct mirrors mirrors_compile(struct arena *a, void *const *msgs, size_t n, struct errors *e);
+struct mirrors mirrors_compile(struct regex_list *l, struct arena *a, void *const *msgs, size_t n,
+                               struct errors *e);
 
 /* vhost_policies_compile reads those of a VirtualHost message; `above` are the table's mirrors. */
 void vhost_policies_compile(struct route_policies *p, struct regex_list *l, struct arena *a,

@@ -20,6 +20,8 @@ void route_rewrite_response(const struct route_table *t, const struct route *r,
                             const struct weighted_cluster *w, struct headers *h,
                             const struct stream_info *si)
 {
+    if (r == &r->vhost->tls_redirect) /* of no level: Envoy's has none */
+        return;
     apply_levels(t, w ? w->response : NULL, r->response, r->vhost->response, t->response, h, si);
 }
 

@@ -205,7 +205,7 @@ struct route_table *route_table_compile(const void *msg, const struct route_comp
     t->response = RESPONSE_MUTATION(c.a, m, e);
     t->filters = route_overrides_compile(&c, (void *const *)m->typed_per_filter_config,
                                          m->n_typed_per_filter_config);
-    t->mirrors = mirrors_compile(c.a, (void *const *)m->request_mirror_policies,
+    t->mirrors = mirrors_compile(c.regexes, c.a, (void *const *)m->request_mirror_policies,
                                  m->n_request_mirror_policies, e);
     bool validate = c.opts->cluster_known &&
                     wkt_bool(m->validate_clusters, c.opts->validate_clusters);

@@ -28,7 +28,7 @@ static const struct vhost *find_vhost(const struct route_table *t, const struct 
     if (t->vhost_header.len) {
         const struct header *f = headers_find(h, t->vhost_header);
         if (!f)
-            return NULL;
+            return vhost_index_only(&t->inside->vhosts);
         name = f->value;
     }
     return vhost_index_find(&t->inside->vhosts, name, t->ignore_port, a);

@@ -29,12 +29,13 @@ struct router {
     size_t num_tried;
     struct timer timeout, backoff;
     uint64_t timeout_ms, per_try_ms, per_try_idle_ms;
-    uint64_t max_try_ms;     /* how long a try may last in all; 0: for ever */
-    unsigned timeout_status; /* what a timeout answers: 504, or 204 where that is asked for */
-    struct str alt_stat;     /* x-envoy-upstream-alt-stat-name */
-    struct buffer body;      /* not yet given to a try, while there is none */
-    struct buffer replay;    /* all of the body so far, for a retry, a mirror, a redirect */
-    uint64_t mirrors;        /* bit by bit: which of the route's mirrors get a copy */
+    uint64_t max_try_ms;      /* how long a try may last in all; 0: for ever */
+    unsigned timeout_status;  /* what a timeout answers: 504, or 204 where that is asked for */
+    struct str alt_stat;      /* x-envoy-upstream-alt-stat-name */
+    struct buffer body;       /* not yet given to a try, while there is none */
+    struct buffer replay;     /* all of the body so far, for a retry, a mirror, a redirect */
+    uint64_t mirrors;         /* bit by bit: which of the route's mirrors get a copy */
+    struct headers *mirrored; /* what they get if not the request's head; NULL: that one */
     struct redirect_history *history; /* the redirects so far; NULL: none */
     struct test_fault *fault;         /* test builds (test_faults.h) */
     bool keep;                        /* replay is still complete */
@@ -82,7 +83,7 @@ enum try_failure {
 };
 
 /* router_on_failed: the try ended without a complete response. `transport` is the transport failure
- * reason, or empty. router_on_late: the per-try timeout of a hedged try; it goes on. */
+ * reason, or empty. router_on_late: a per-try timeout of a hedged try; it goes on. */
 void router_on_failed(struct router *r, struct upstream_request *u, enum try_failure f,
                       struct str transport);
 void router_on_late(struct router *r, struct upstream_request *u);

@@ -68,7 +68,9 @@ bool internal_redirect(struct router *r, struct headers *response);
 
 /* --- shadow.c --- */
 
-/* shadow_choose decides which mirrors get a copy of this request. shadow_send sends the copies: the
- * request is complete and r->replay whole. */
+/* shadow_choose decides which mirrors get a copy of this request. shadow_keep_head keeps its head
+ * as it is now for them, before a try changes it. shadow_send sends the copies: the request is
+ * complete and r->replay whole. */
 void shadow_choose(struct router *r);
+void shadow_keep_head(struct router *r);
 void shadow_send(struct router *r);

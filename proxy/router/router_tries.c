@@ -113,9 +113,12 @@ void router_start_try(struct router *r)
     }
     if (r->num_tried < ROUTER_MAX_TRIED)
         r->tried[r->num_tried++] = host_ref(h);
-    route_rewrite_host_auto(s->route, h->hostname, !s->hc->config->suppress_envoy_headers,
-                            s->request);
     tell_attempt(r);
+    if (s->route->auto_host_rewrite) {
+        shadow_keep_head(r);
+        route_rewrite_host_auto(s->route, h->hostname, !s->hc->config->suppress_envoy_headers,
+                                s->request);
+    }
     begin(r, h, false);
 }
 

@@ -162,6 +162,14 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
 
 /* --- sending --- */
 
+static void set_host(struct shadow *w, struct str host)
+{
+    struct header *f = headers_known(&w->request, HDR_HOST);
+    w->request.authority = host;
+    if (f)
+        f->value = host;
+}
+
 /* Where the copies go is to be told from where the requests go. */
 static void rename_host(struct shadow *w)
 {
@@ -173,12 +181,8 @@ static void rename_host(struct shadow *w)
             break;
         }
     }
-    struct str made = arena_printf(w->arena, "%.*s-shadow%.*s", (int)n, host.p, (int)(host.len - n),
-                                   host.p + n);
-    struct header *f = headers_known(&w->request, HDR_HOST);
-    w->request.authority = made;
-    if (f)
-        f->value = made;
+    set_host(w, arena_printf(w->arena, "%.*s-shadow%.*s", (int)n, host.p, (int)(host.len - n),
+                             host.p + n));
 }
 
 /* The copy comes from us. */
@@ -219,18 +223,24 @@ static void send_copy(struct router *r, const struct mirror *m)
     task_init(&w->free_task, run_free, w);
     timer_init(&w->timeout, s->worker->loop, on_timeout, w);
     buffer_init(&w->body);
-    headers_copy(&w->request, s->request, a);
+    headers_copy(&w->request, r->mirrored ? r->mirrored : s->request, a);
     headers_set_known(&w->request, HDR_X_ENVOY_INTERNAL, STR("true"));
     append_xff(w);
-    if (!m->plain_host)
+    header_steps_apply(&m->changes, &w->request, &s->info);
+    if (m->host.len) /* of the route table, which the copy outlives */
+        set_host(w, arena_str(a, m->host));
+    else if (!m->plain_host)
         rename_host(w);
     if (s->request_trailers) {
         w->trailers = ARENA_NEW(a, struct headers);
         headers_copy(w->trailers, s->request_trailers, a);
     }
     router_copy(&w->body, &r->replay);
-    if (r->timeout_ms)
+    if (r->timeout_ms) { /* all of it: a copy has one try */
         timer_arm(&w->timeout, r->timeout_ms);
+        headers_set_known(&w->request, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                          arena_printf(a, "%llu", (unsigned long long)r->timeout_ms));
+    }
     const struct lb_request lb = {.original_dst = &s->hc->down->info.local};
     w->host = cluster_pick(c, &lb);
     if (!w->host) {
@@ -246,10 +256,20 @@ static void send_copy(struct router *r, const struct mirror *m)
 void shadow_choose(struct router *r)
 {
     const struct mirrors *m = &r->stream->route->mirrors;
+    r->mirrored = NULL;
     for (size_t i = 0; i < m->n && i < MAX_MIRRORS; i++) {
         if (m->v[i].ppm == MILLION || random_below(MILLION) < m->v[i].ppm)
             r->mirrors |= 1ULL << i;
     }
+}
+
+void shadow_keep_head(struct router *r)
+{
+    struct stream *s = r->stream;
+    if (!r->mirrors || r->mirrored)
+        return;
+    r->mirrored = ARENA_NEW(s->arena, struct headers);
+    headers_copy(r->mirrored, s->request, s->arena);
 }
 
 void shadow_send(struct router *r)

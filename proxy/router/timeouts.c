@@ -1,3 +1,4 @@
+#include "proxy/http/grpc_reply.h"
 #include "proxy/router/router_private.h"
 
 /* A number in a request header; false if it is not there or not a number. */
@@ -87,13 +88,8 @@ void timeouts_tell(struct router *r)
         uint64_t left = r->timeout.due_ms > now ? r->timeout.due_ms - now : 1;
         ms = left < ms ? left : ms;
     }
-    if (by_grpc(r)) {
-        bool small = ms <= 99999999;
-        headers_set_known(s->request, HDR_GRPC_TIMEOUT,
-                          arena_printf(s->arena, "%llu%c",
-                                       (unsigned long long)(small ? ms : ms / 1000),
-                                       small ? 'm' : 'S'));
-    }
+    if (by_grpc(r))
+        headers_set_known(s->request, HDR_GRPC_TIMEOUT, grpc_timeout_text(s->arena, ms));
     if (s->hc->config->suppress_envoy_headers)
         return;
     headers_set_known(s->request, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,

@@ -247,6 +247,11 @@ static void on_per_try(void *arg)
 static void on_per_try_idle(void *arg)
 {
     struct upstream_request *u = OBJ_CAST(arg, struct upstream_request, UPSTREAM_MAGIC);
+    if (u->router->hedge) {
+        if (!u->late)
+            router_on_late(u->router, u);
+        return;
+    }
     timed_out(u, TRY_IDLE_TIMEOUT, CLUSTER_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT);
 }
 

@@ -88,6 +88,12 @@ static struct vhost *longest(const struct trie *t, struct str host)
     return best;
 }
 
+struct vhost *vhost_index_only(const struct vhost_index *ix)
+{
+    bool others = map_count(&ix->exact) || ix->has_suffix || ix->has_prefix;
+    return others ? NULL : ix->any;
+}
+
 struct vhost *vhost_index_find(const struct vhost_index *ix, struct str name, bool ignore_port,
                                struct arena *a)
 {

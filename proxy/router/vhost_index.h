@@ -26,6 +26,9 @@ void vhost_index_cleanup(struct vhost_index *ix);
 void vhost_index_add(struct vhost_index *ix, struct arena *a, struct vhost *v, struct str domain,
                      struct errors *e);
 
+/* vhost_index_only is the one of "*" where there is no other domain, else NULL. */
+struct vhost *vhost_index_only(const struct vhost_index *ix);
+
 /* vhost_index_find returns the virtual host of a name, or NULL. With ignore_port a port at its end
  * does not count. `a` is scratch. */
 struct vhost *vhost_index_find(const struct vhost_index *ix, struct str name, bool ignore_port,

@@ -72,3 +72,24 @@ def _refused_by_a_codec(request, part, one, two, ours, theirs):
 def _fragment(request, part, one, two, ours, theirs):
     return "#" in request.path and ours.status == theirs.status == 400 and (
         part in ("response headers", "body"))
+
+
+@rule("an internal redirect that a predicate refuses: Envoy's log names the route and the cluster of its "
+      "target, though the request went to the first one only")
+def _refused_redirect(request, part, one, two, ours, theirs):
+    return part in ("log route", "log cluster") and ours.status == theirs.status and (
+        300 < int(ours.status) < 309 and len(ours.upstream) == len(theirs.upstream) == 1)
+
+
+@rule("include_attempt_count_in_response: Envoy leaves the count out of the stream's own timeouts, unless the "
+      "request carries one")
+def _attempts_of_a_timeout(request, part, one, two, ours, theirs):
+    return part == "response headers" and two == _without(one, "x-envoy-attempt-count") and (
+        theirs.log.get("details") in ("max_duration_timeout", "stream_idle_timeout"))
+
+
+@rule("an upgrade passes the buffer filter: Envoy's waits for the end of a request that has none, and the client "
+      "waits with it")
+def _buffered_upgrade(request, part, one, two, ours, theirs):
+    return "per_filter" in request.features and ("upgrade", "websocket") in request.headers and (
+        theirs.status == "TimeoutError" and theirs.log.get("details") == "downstream_remote_disconnect")

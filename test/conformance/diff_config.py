@@ -7,6 +7,9 @@ import peers  # noqa: F401  (sets the path to controlplane)
 from controlplane import mesh
 
 URL = "type.googleapis.com/"
+# Kinds of clusters that Attaché does not take yet: no configuration uses them. Take a name out when
+# its kind works.
+LATER = ("ring", "maglev", "subsets", "dns")
 ROUTER = {"name": "envoy.filters.http.router", "typed_config": {"@type": "Router"}}
 # What the log says of a request; %REQ(X-TEST-ID)% tells which.
 LOG = {"id": "%REQ(X-TEST-ID)%", "code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%",
@@ -25,7 +28,7 @@ class Request:
     def __init__(self, path, method, headers, host, body, group, again):
         self.path, self.method, self.headers = path, method, list(headers)
         self.host, self.body, self.group, self.again = host, body, group, again
-        self.id = None
+        self.id, self.features = None, []
 
     def __repr__(self):
         return f"{self.method} {self.path} Host: {self.host} {self.headers}"

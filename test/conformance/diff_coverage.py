@@ -4,6 +4,7 @@ import collections
 
 import peers  # noqa: F401  (sets the path to controlplane)
 from controlplane import xds
+from diff_config import LATER
 
 ROUTES = "envoy.config.route.v3."
 CONFIGURATIONS = 3
@@ -17,6 +18,9 @@ LEFT_OUT = {
     "RouteAction.rate_limits": "the filter comes with the rate limit service",
     "RouteAction.include_vh_rate_limits": "deprecated, and of the rate limit filter",
     "RateLimit": "the filter comes with the rate limit service",
+    "RouteAction.RequestMirrorPolicy.trace_sampled": "comes with tracing",
+    "WeightedCluster.runtime_key_prefix": "runtime keys come with the configuration issue",
+    "Route.stat_prefix": "statistics only",
     "Tracing.": "comes with tracing", "Route.tracing": "comes with tracing",
     "RouteConfiguration.vhds": "comes with the configuration issue", "Vhds.": "the same",
     "VirtualHost.cors": "deprecated: the filter's own message", "RouteAction.cors": "deprecated",
@@ -38,6 +42,10 @@ LEFT_OUT = {
     "Route.filter_action": "of a filter that Envoy 1.40 does not have", "FilterAction.": "the same",
     "ClusterSpecifierPlugin.is_optional": "of extensions that are not there",
 }
+
+if "subsets" in LATER:
+    LEFT_OUT.update({f"{name}.metadata_match": "chooses among the hosts of a subset, which come with the "
+                     "load balancers" for name in ("RouteAction", "WeightedCluster.ClusterWeight")})
 
 
 def _walk(descriptor, value, found):

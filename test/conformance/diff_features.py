@@ -4,7 +4,7 @@ A feature is a function of (config, prefix, random): it adds routes below the pa
 own, and requests that show at least two outcomes. `diff_actions.py` and `diff_tables.py` have more.
 """
 
-from diff_config import extension
+from diff_config import LATER, extension, typed
 
 FEATURES = []
 CLUSTERS = ("a", "b", "c")
@@ -14,6 +14,11 @@ def feature(function):
     """feature registers one."""
     FEATURES.append(function)
     return function
+
+
+def feature_with(*clusters):
+    """feature_with registers one that needs these clusters, as soon as they are taken."""
+    return lambda function: function if set(clusters) & set(LATER) else feature(function)
 
 
 # --- paths ----------------------------------------------------------------------------------------
@@ -75,11 +80,11 @@ def template_match(c, p, r):
 
 
 # --- headers ---------------------------------------------------------------------------------------
-def header_matcher(r):
+def header_matcher(c, r):
     """A matcher of x-m and values to try on it."""
     string = r.choice(("exact", "prefix", "suffix", "contains"))
     text = {"string_match": {string: "Abc", "ignore_case": r.random() < 0.5}}
-    return r.choice((
+    return c.turn("header", (
         (text, ("Abc", "abcd", "xabc", "zz")),
         ({"string_match": {"safe_regex": {"regex": "[0-9]+x"}}}, ("12x", "12xy", "x")),
         ({"safe_regex_match": {"regex": "a.c"}}, ("abc", "abcd")),
@@ -93,7 +98,7 @@ def header_matcher(r):
 
 @feature
 def header_match(c, p, r):
-    kind, values = header_matcher(r)
+    kind, values = header_matcher(c, r)
     matcher = {"name": r.choice(("x-m", "X-M")), **kind}
     if r.random() < 0.4:
         matcher["invert_match"] = True
@@ -107,7 +112,7 @@ def header_match(c, p, r):
 
 @feature
 def header_match_many(c, p, r):
-    first, second = header_matcher(r), header_matcher(r)
+    first, second = header_matcher(c, r), header_matcher(c, r)
     c.route({"prefix": p, "headers": [{"name": "x-m", **first[0]}, {"name": "x-n", **second[0]},
                                       {"name": ":method", "exact_match": "GET"}]}, {"cluster": "a"})
     c.ask(p, [("x-m", first[1][0]), ("x-n", second[1][0])])
@@ -173,16 +178,29 @@ def runtime_match(c, p, r):
     c.ask(p + "/x")
 
 
+JSON = [("content-type", "application/json")]
+
+
+def choose_again(c):
+    """A filter that lets the route of a POST with JSON be chosen once more, by what those before it
+    have left."""
+    c.filters.append(typed(
+        "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata", request_rules={"rules": [
+            {"selectors": [{"key": "body"}], "on_present": {"metadata_namespace": "own", "key": "body"}}]}))
+
+
 @feature
 def metadata_match(c, p, r):
     c.filters.append({"@type": "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config",
                       "metadata": [{"metadata_namespace": f"ns{p[1:]}", "value": {"tier": "gold"}}]})
+    choose_again(c)
     for value, cluster in (("gold", "a"), ("lead", "b")):
         c.route({"prefix": p + "/" + value, "dynamic_metadata": [{
             "filter": f"ns{p[1:]}", "path": [{"key": "tier"}],
             "value": {"string_match": {"exact": value}}, "invert": r.random() < 0.3}]},
             {"cluster": cluster})
         c.ask(p + "/" + value)
+        c.ask(p + "/" + value, JSON, method="POST", body=b'{"body": "1"}')
 
 
 @feature
@@ -192,10 +210,12 @@ def filter_state_match(c, p, r):
         "on_request_headers": [{"object_key": f"k{p[1:]}", "factory_key": "envoy.string",
                                 "format_string": {"text_format_source": {
                                     "inline_string": "%REQ(X-STATE)%"}}}]})
+    choose_again(c)
     c.route({"prefix": p, "filter_state": [{"key": f"k{p[1:]}", "string_match": {
         r.choice(("exact", "prefix")): "on"}}]}, {"cluster": "a"})
     c.ask(p, [("x-state", "on")])
-    c.ask(p, [("x-state", r.choice(("off", "once")))])
+    for state in ("on", r.choice(("off", "once"))):
+        c.ask(p, [*JSON, ("x-state", state)], method="POST", body=b'{"body": "1"}')
 
 
 @feature

@@ -91,6 +91,47 @@ def test_metadata_of_a_fault(start, serve, fault, want):
     assert run.get() == want
 
 
+# --- set_filter_state ---------------------------------------------------------------------------------
+def set_filter_state(text, **more):
+    return http_filter("set_filter_state", "set_filter_state.v3.Config", on_request_headers=[{
+        "object_key": "k", "factory_key": "envoy.string",
+        "format_string": {"text_format_source": {"inline_string": text}}, **more}])
+
+
+def test_set_filter_state_chooses_the_route(start, serve):
+    """If a filter after it has the route chosen once more."""
+    upstream = serve()
+    routes = [{**mesh.route("up"), "match": {"prefix": "/", "filter_state": [
+        {"key": "k", "string_match": {"prefix": "on"}}]}}]
+    again = http_filter("json_to_metadata", "json_to_metadata.v3.JsonToMetadata", request_rules={
+        "rules": [{"selectors": [{"key": "a"}], "on_present": {"metadata_namespace": "n", "key": "a"}}]})
+    proxy = start_with(start, upstream, [set_filter_state("%REQ(x-state)%"), again], routes)
+    assert [ask(proxy.port(), method="POST", body=b'{"a": 1}', headers={
+        "content-type": "application/json", **h}).status for h in (
+            {"x-state": "once"}, {"x-state": "off"}, {})] == [200, 404, 404]
+
+
+@pytest.mark.parametrize("more,kept", [({}, ""), ({"skip_if_empty": True}, "before")])
+def test_set_filter_state_to_nothing(start, serve, more, kept):
+    upstream = serve()
+    routes = [{**mesh.route("up"), "request_headers_to_add": [{"header": {
+        "key": "x-state", "value": "<%FILTER_STATE(k:PLAIN)%>"}}]}]
+    empty = set_filter_state("%REQ(absent)%", **more)
+    empty["typed_config"]["on_request_headers"][0]["format_string"]["omit_empty_values"] = True
+    proxy = start_with(start, upstream, [set_filter_state("before"), empty], routes)
+    ask(proxy.port())
+    assert upstream.requests[0].get("x-state") == f"<{kept}>"
+
+
+@pytest.mark.parametrize("more,field", [
+    ({"factory_key": "envoy.other"}, "factory_key"), ({"factory_key": ""}, "object_key"),
+    ({"object_key": ""}, "object_key"),
+])
+def test_set_filter_state_refused(binary, tmp_path, more, field):
+    text = refusal(binary, tmp_path, [set_filter_state("x", **more)])
+    assert binary[1] or f"on_request_headers[0].{field}" in text
+
+
 # --- header_to_metadata ---------------------------------------------------------------------------
 def header_to_metadata(*rules, **more):
     return http_filter("header_to_metadata", "header_to_metadata.v3.Config",

@@ -3,6 +3,7 @@
 import pytest
 
 from controlplane import mesh
+from harness.filters import refusal
 from harness.http1 import ask
 from harness.proxy import cluster, http_listener, static
 
@@ -39,6 +40,43 @@ def test_host_as_it_was(start, serve):
     ask(proxy.port(), host="h.com")
     proxy.wait(lambda: shadow.requests, what="the copy")
     assert shadow.requests[0].get("host") == "h.com"
+
+
+def test_host_of_its_own(start, serve):
+    proxy, up, shadow = mirrored(start, serve, [
+        {"cluster": "shadow", "host_rewrite_literal": "copies.test"}])
+    ask(proxy.port(), host="h.com")
+    proxy.wait(lambda: shadow.requests, what="the copy")
+    assert shadow.requests[0].get("host") == "copies.test"
+    assert up.requests[0].get("host") == "h.com"
+
+
+def test_headers_of_its_own(start, serve):
+    proxy, up, shadow = mirrored(start, serve, [{"cluster": "shadow", "request_headers_mutations": [
+        {"append": {"header": {"key": "x-new", "value": "%REQ(:METHOD)%"}}}, {"remove": "x-gone"},
+        {"remove_on_match": {"key_matcher": {"prefix": "x-some"}}}]}])
+    ask(proxy.port(), headers={"x-gone": "1", "x-something": "2", "x-kept": "3"})
+    proxy.wait(lambda: shadow.requests, what="the copy")
+    names = ("x-new", "x-gone", "x-something", "x-kept")
+    assert [shadow.requests[0].get(name) for name in names] == ["GET", None, None, "3"]
+    assert [up.requests[0].get(name) for name in names] == [None, "1", "2", "3"]
+
+
+def test_the_time_of_a_copy_is_the_whole_timeout(start, serve):
+    proxy, up, shadow = mirrored(start, serve, [{"cluster": "shadow"}], vhost={
+        "retry_policy": {"retry_on": "5xx", "per_try_timeout": "2s"}})
+    ask(proxy.port())
+    proxy.wait(lambda: shadow.requests, what="the copy")
+    assert up.requests[0].get("x-envoy-expected-rq-timeout-ms") == "2000"
+    assert shadow.requests[0].get("x-envoy-expected-rq-timeout-ms") == "5000"
+
+
+def test_headers_refused(binary, tmp_path):
+    route = mesh.route("up", request_mirror_policies=[{"cluster": "up", "request_headers_mutations": [
+        {"append": {"header": {"key": ":path", "value": "/"}}}, {"remove": "host"}]}])
+    text = refusal(binary, tmp_path, [], [route])
+    field = "request_mirror_policies[0].request_headers_mutations"
+    assert binary[1] or f"{field}[0].append.header.key: " in text and f"{field}[1].remove: " in text
 
 
 @pytest.mark.parametrize("name,copies", [("shadow", 1), ("unknown", 0), (None, 0)])

@@ -261,7 +261,7 @@ static void arena_unused(void *user, struct arena *a)
     arena_free(&a);
 }
 
-static void on_malformed(void *user, unsigned status, struct str detail)
+static void on_malformed(void *user, unsigned status, struct str detail, const struct headers *head)
 {
     ck_assert_ptr_null(one.cs);
 }

@@ -177,9 +177,11 @@ static void arena_unused(void *user, struct arena *a)
     arena_free(&a);
 }
 
-static void on_malformed(void *user, unsigned status, struct str detail)
+static void on_malformed(void *user, unsigned status, struct str detail, const struct headers *head)
 {
     note("malformed %u %.*s;", status, STR_ARG(detail));
+    if (head)
+        note("of %.*s;", STR_ARG(head->path));
 }
 
 static void on_closed(void *user)
@@ -675,7 +677,7 @@ START_TEST(malformed_requests_are_answered_and_closed)
         {"\r\n\r\n\r\n\r\n\r\n", "malformed 400 http1.codec_error;"},
         {"GET / HTTP/1.1\n\n", "malformed 400 http1.codec_error;"},
         {"GET / HTTP/1.0\r\n\r\n", "malformed 426 low_version;"},
-        {"GET / HTTP/1.1\r\n\r\n", "malformed 400 missing_host_header;"},
+        {"GET /p HTTP/1.1\r\n\r\n", "malformed 400 missing_host_header;of /p;"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         open_server();

@@ -132,12 +132,8 @@ START_TEST(escaped_slashes)
         {"/%2g", "/%2g"}, {"/a%252f", "/a%252f"}, {"/a?b%2fc", "/a?b%2fc"}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct str path = str_of(cases[i].from);
-        enum path_result r = path_escaped_slashes(&arena, &path, false);
+        enum path_result r = path_escaped_slashes(&arena, &path);
         expect(r, path, &cases[i]);
-        path = str_of(cases[i].from);
-        bool changed = strcmp(cases[i].from, cases[i].to) != 0;
-        ck_assert_int_eq(path_escaped_slashes(&arena, &path, true),
-                         changed ? PATH_REJECTED : PATH_OK);
     }
 }
 END_TEST

@@ -9,6 +9,7 @@
 static struct arena arena;
 static struct errors errors;
 static struct stream_info si, none;
+static struct metadata of_route;
 
 static void setup(void)
 {
@@ -22,6 +23,9 @@ static void setup(void)
     struct json *j = json_parse(str_of(object), 0, &arena, &err);
     ck_assert(j);
     metadata_merge(&si.metadata, &arena, STR("ns"), j);
+    of_route = (struct metadata){0};
+    metadata_set(&of_route, &arena, STR("ns"), STR("s"), metadata_string(&arena, STR("route's")));
+    si.route_metadata = &of_route;
     filter_state_set(&si.filter_state, &arena, STR("my.key"), STR("val\"ue"));
 }
 
@@ -37,6 +41,10 @@ static const struct {
 } cases[] = {
     {"DYNAMIC_METADATA(ns:s)", "st\xc3\xa9ring", "\"st\xc3\xa9ring\"", "st\xc3\xa9ring"},
     {"METADATA(DYNAMIC:ns:s)", "st\xc3\xa9ring", "\"st\xc3\xa9ring\"", "st\xc3\xa9ring"},
+    {"METADATA(ROUTE:ns:s)", "route's", "\"route's\"", "route's"},
+    {"METADATA(ROUTE:ns)", "{\"s\":\"route's\"}", "{\"s\":\"route's\"}",
+     "{\\\"s\\\":\\\"route's\\\"}"},
+    {"METADATA(ROUTE:ns:n)", "-", "null", "-"},
     {"DYNAMIC_METADATA(ns:n)", "5", "5", "5"},
     {"DYNAMIC_METADATA(ns:f)", "1.5", "1.5", "1.5"},
     {"DYNAMIC_METADATA(ns:b)", "true", "true", "true"},
