@@ -20,7 +20,14 @@
 #include "tls/transport.h"
 
 enum cluster_type { CLUSTER_STATIC, CLUSTER_EDS, CLUSTER_ORIGINAL_DST };
-enum lb_policy { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RANDOM, LB_CLUSTER_PROVIDED };
+enum lb_policy {
+    LB_ROUND_ROBIN,
+    LB_LEAST_REQUEST,
+    LB_RANDOM,
+    LB_CLUSTER_PROVIDED,
+    LB_RING_HASH,
+    LB_MAGLEV,
+};
 
 /* What HTTP speaks to the hosts (HttpProtocolOptions). */
 enum upstream_http {
@@ -61,7 +68,11 @@ struct cluster_config {
     bool locality_weighted;
     bool close_on_host_set_change;
     bool close_on_health_failure;
-    uint32_t choice_count;
+    uint32_t choice_count;               /* least request: of so many hosts, */
+    bool full_scan;                      /* or of all */
+    double active_bias;                  /* active_request_bias */
+    const struct lb_table_config *table; /* ring hash, Maglev; else NULL */
+    uint32_t balance_factor;             /* hash_balance_factor; 0: no bound */
     enum upstream_http http;
     struct http1_options http1;
     struct http2_options http2_options;

@@ -1,6 +1,7 @@
 #include "cluster/host.h"
 
 #include "base/alloc.h"
+#include "cluster/load_assignment.h"
 
 static struct str keep(char **at, struct str s)
 {
@@ -15,6 +16,7 @@ static void host_free(void *arg)
 {
     struct host *h = arg;
     mem_free(h->text);
+    mem_free(h->labels);
     mem_free(h);
 }
 
@@ -58,6 +60,15 @@ bool host_is(const struct host *h, const struct host_info *info)
     return addr_eq(&h->addr, &info->addr) && h->transport_index == info->transport_index &&
            str_eq(h->hostname, info->hostname) && str_eq(h->region, info->region) &&
            str_eq(h->zone, info->zone) && str_eq(h->sub_zone, info->sub_zone);
+}
+
+bool host_set_labels(struct host *h, const struct labels *l)
+{
+    if (labels_equal(h->labels, l))
+        return false;
+    mem_free(h->labels);
+    h->labels = labels_copy(l);
+    return true;
 }
 
 bool host_set_flag(struct host *h, uint32_t flag)

@@ -12,17 +12,31 @@ static const struct lb_ops *ops_of(enum lb_policy policy)
         return &lb_least_request;
     case LB_RANDOM:
         return &lb_random;
+    case LB_RING_HASH:
+    case LB_MAGLEV:
+        return &lb_hash;
     }
     return &lb_round_robin;
 }
 
-struct lb *lb_new(const struct cluster_config *config)
+struct lb *lb_new(const struct cluster_config *config, const struct circuit *circuit)
 {
     struct lb *lb = NEW(struct lb);
     lb->ops = ops_of(config->lb_policy);
     lb->choice_count = config->choice_count;
+    lb->active_bias = config->active_bias;
+    lb->full_scan = config->full_scan;
+    lb->balance_factor = config->balance_factor;
+    lb->circuit = circuit;
     lb->start = random_u64() >> 1;
     return lb;
+}
+
+bool lb_same(const struct cluster_config *a, const struct cluster_config *b)
+{
+    return a->lb_policy == b->lb_policy && a->choice_count == b->choice_count &&
+           a->active_bias == b->active_bias && a->full_scan == b->full_scan &&
+           a->balance_factor == b->balance_factor;
 }
 
 static void drop_states(struct lb *lb)
@@ -42,6 +56,7 @@ void lb_free(struct lb **lbp)
     *lbp = NULL;
     drop_states(lb);
     mem_free(lb->lists);
+    mem_free(lb->shuffle);
     mem_free(lb);
 }
 
@@ -120,6 +135,23 @@ static const struct host_priority *other_priority(const struct host_set *set,
     return first; /* what rounding has left over */
 }
 
+const struct host_priority *lb_priority(const struct host_set *set, uint32_t dice,
+                                        enum host_list_kind *kind)
+{
+    uint32_t sum = 0;
+    for (unsigned k = HOSTS_HEALTHY; k < NUM_HOST_LISTS; k++) {
+        for (uint32_t i = 0; i < set->num_priorities; i++) {
+            sum += set->priorities[i].load[k];
+            if (dice < sum) {
+                *kind = (enum host_list_kind)k;
+                return &set->priorities[i];
+            }
+        }
+    }
+    *kind = HOSTS_HEALTHY;
+    return &set->priorities[0];
+}
+
 /* choose_priority follows the load table: healthy hosts of all priorities first, then degraded. */
 static const struct host_priority *
 choose_priority(const struct host_set *set, const struct lb_request *rq, enum host_list_kind *kind)
@@ -131,21 +163,10 @@ choose_priority(const struct host_set *set, const struct lb_request *rq, enum ho
         if (p)
             return p;
     }
-    uint32_t dice, sum = 0;
     *kind = HOSTS_HEALTHY;
     if (set->num_priorities == 1 && set->priorities[0].load[HOSTS_HEALTHY] == 100)
         return &set->priorities[0];
-    dice = (uint32_t)random_below(100);
-    for (unsigned k = HOSTS_HEALTHY; k < NUM_HOST_LISTS; k++) {
-        for (uint32_t i = 0; i < set->num_priorities; i++) {
-            sum += set->priorities[i].load[k];
-            if (dice < sum) {
-                *kind = (enum host_list_kind)k;
-                return &set->priorities[i];
-            }
-        }
-    }
-    return &set->priorities[0];
+    return lb_priority(set, (uint32_t)random_below(ALL), kind);
 }
 
 struct places { /* the localities of one priority that can be chosen, for edf */
@@ -188,7 +209,7 @@ static const struct host_list *choose_list(struct lb *lb, const struct lb_reques
     }
 }
 
-static bool was_tried(const struct lb_request *rq, const struct host *h)
+bool lb_was_tried(const struct lb_request *rq, const struct host *h)
 {
     for (size_t i = 0; i < rq->num_tried; i++) {
         if (rq->tried[i] == h)
@@ -202,6 +223,8 @@ struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq)
     struct lb_choice c = {0};
     unsigned tries = rq->max_tries ? rq->max_tries : 1;
 
+    if (lb->ops->choose)
+        return lb->ops->choose(lb, rq);
     while (tries-- > 0) {
         const struct host_list *list = choose_list(lb, rq, &c.panic);
         if (list->num == 0) {
@@ -209,7 +232,7 @@ struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq)
             return c;
         }
         c.host = list->hosts[lb->ops->pick(lb, list, &lb->lists[list->id], rq)];
-        if (!was_tried(rq, c.host))
+        if (!lb_was_tried(rq, c.host))
             break;
     }
     return c;

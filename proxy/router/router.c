@@ -212,6 +212,8 @@ void router_start(struct router *r, struct stream *s)
         return;
     if (dropped(r))
         return;
+    if (s->route->num_hash && c->config->table) /* of the request as it came */
+        r->has_hash = route_hash(s->route, &s->match, s->arena, &r->cookie, &r->hash);
     timeouts_init(r);
     route_rewrite_request(s->table, s->route, s->weighted, !s->hc->config->suppress_envoy_headers,
                           s->request, &s->info);
@@ -241,6 +243,8 @@ void router_cleanup(struct router *r)
     for (size_t i = 0; i < r->num_tried; i++)
         host_unref(r->tried[i]);
     r->num_tried = 0;
+    r->has_hash = false;
+    r->cookie.policy = NULL;
     r->cluster = NULL;
     cluster_release(c);
 }

@@ -58,6 +58,8 @@ static struct host *pick(struct router *r)
 {
     struct addr room;
     struct lb_request lb = {
+        .hash = r->hash,
+        .has_hash = r->has_hash,
         .original_dst = destination(r, &room),
         .tried = r->tried,
         .num_tried = r->retry.previous_hosts ? r->num_tried : 0,

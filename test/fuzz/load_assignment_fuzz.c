@@ -28,7 +28,7 @@ static void check_set(const struct host_set *set)
 
 static void check_picks(const struct cluster_config *config, const struct host_set *set)
 {
-    struct lb *lb = lb_new(config);
+    struct lb *lb = lb_new(config, NULL);
     lb_update(lb, set);
     for (int i = 0; i < 8; i++) {
         struct lb_choice c = lb_pick(lb, &(struct lb_request){.max_tries = 2});

@@ -52,7 +52,7 @@ static void build(const struct host_group *groups, uint32_t num_groups)
                                  .locality_weighted = config->locality_weighted};
     set = host_set_new(NULL, &spec);
     if (!lb)
-        lb = lb_new(config);
+        lb = lb_new(config, NULL);
     lb_update(lb, set);
     host_set_unref(old);
 }
