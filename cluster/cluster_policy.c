@@ -382,6 +382,9 @@ static void compile_common(struct policy *c,
     const Envoy__Config__Cluster__V3__Cluster__CommonLbConfig__ConsistentHashingLbConfig *hashing;
     size_t mark = errors_push(c->e, "common_lb_config.consistent_hashing_lb_config");
     hashing = msg ? msg->consistent_hashing_lb_config : NULL;
+    if (hashing && hashing->use_hostname_for_hashing &&
+        (c->out->type == CLUSTER_STATIC || c->out->type == CLUSTER_EDS))
+        errors_add(c->e, "use_hostname_for_hashing", "needs a type that resolves hostnames");
     if (hashing)
         set_hashing(c, hashing->use_hostname_for_hashing, hashing->hash_balance_factor);
     errors_pop(c->e, mark);

@@ -13,10 +13,10 @@ struct maglev_host {
     double weight, target;
 };
 
-struct lb_maglev {
+struct maglev {
+    struct lb_table table;
     uint32_t *places; /* NULL: no hosts */
     uint32_t size;
-    struct lb_table_size stats;
     /* while it is built */
     struct maglev_host *hosts;
     uint32_t num_hosts;
@@ -34,12 +34,12 @@ static int by_key(const void *pa, const void *pb)
     return order ? order : a->index < b->index ? -1 : 1;
 }
 
-struct lb_maglev *lb_maglev_new(const struct lb_table_config *config,
-                                const struct lb_table_entry *entries, uint32_t num)
+static struct lb_table *maglev_new(const struct lb_table_config *config,
+                                   const struct lb_table_entry *entries, uint32_t num)
 {
-    struct lb_maglev *m = NEW(struct lb_maglev);
+    struct maglev *m = NEW(struct maglev);
     if (num == 0)
-        return m;
+        return &m->table;
     m->size = (uint32_t)config->size;
     m->num_hosts = num;
     m->turn = 1;
@@ -58,27 +58,24 @@ struct lb_maglev *lb_maglev_new(const struct lb_table_config *config,
         m->most = entries[i].weight > m->most ? entries[i].weight : m->most;
     }
     qsort(m->hosts, num, sizeof(*m->hosts), by_key); /* whoever lists them, in whatever order */
-    return m;
+    return &m->table;
 }
 
-void lb_maglev_free(struct lb_maglev **mp)
+static void maglev_free(struct lb_table *t)
 {
-    struct lb_maglev *m = *mp;
-    if (!m)
-        return;
-    *mp = NULL;
+    struct maglev *m = (struct maglev *)t;
     mem_free(m->hosts);
     mem_free(m->places);
     mem_free(m);
 }
 
-static void walk_on(const struct lb_maglev *m, struct maglev_host *h)
+static void walk_on(const struct maglev *m, struct maglev_host *h)
 {
     uint64_t at = (uint64_t)h->at + h->skip;
     h->at = (uint32_t)(at < m->size ? at : at - m->size);
 }
 
-static void take_place(struct lb_maglev *m, struct maglev_host *h, uint64_t *budget)
+static void take_place(struct maglev *m, struct maglev_host *h, uint64_t *budget)
 {
     while (m->places[h->at] != FREE) {
         walk_on(m, h);
@@ -90,20 +87,21 @@ static void take_place(struct lb_maglev *m, struct maglev_host *h, uint64_t *bud
     m->filled++;
 }
 
-static void finish(struct lb_maglev *m)
+static void finish(struct maglev *m)
 {
-    m->stats.size = m->stats.least = m->size;
+    m->table.size.size = m->table.size.least = m->size;
     for (uint32_t i = 0; i < m->num_hosts; i++) {
         uint32_t n = m->hosts[i].count;
-        m->stats.least = n < m->stats.least ? n : m->stats.least;
-        m->stats.most = n > m->stats.most ? n : m->stats.most;
+        m->table.size.least = n < m->table.size.least ? n : m->table.size.least;
+        m->table.size.most = n > m->table.size.most ? n : m->table.size.most;
     }
     mem_free(m->hosts);
     m->hosts = NULL;
 }
 
-bool lb_maglev_step(struct lb_maglev *m, uint64_t *budget)
+static bool maglev_step(struct lb_table *t, uint64_t *budget)
 {
+    struct maglev *m = (struct maglev *)t;
     if (!m->hosts)
         return true;
     while (m->filled < m->size) {
@@ -124,14 +122,13 @@ bool lb_maglev_step(struct lb_maglev *m, uint64_t *budget)
     return true;
 }
 
-uint32_t lb_maglev_find(const struct lb_maglev *m, uint64_t hash, uint32_t attempt)
+static uint32_t maglev_find(const struct lb_table *t, uint64_t hash, uint32_t attempt)
 {
+    const struct maglev *m = (const struct maglev *)t;
     if (attempt)
         hash ^= ~(uint64_t)0 - attempt + 1;
     return m->places[hash % m->size];
 }
 
-struct lb_table_size lb_maglev_size(const struct lb_maglev *m)
-{
-    return m->stats;
-}
+const struct lb_table_ops lb_maglev = {
+    .make = maglev_new, .free = maglev_free, .step = maglev_step, .find = maglev_find};

@@ -10,12 +10,12 @@ enum ring_phase { RING_HASHING, RING_PLACING, RING_SORTING, RING_DONE };
 
 /* The points are sorted by dropping them into as many buckets as there are points; the buckets stay
  * for the lookups, which are then a few comparisons instead of a search over the whole ring. */
-struct lb_ring {
+struct ring {
+    struct lb_table table;
     uint64_t *hashes; /* sorted in the end */
     uint32_t *owners;
     uint32_t *starts; /* num_buckets + 1: where each bucket's points begin */
     uint32_t num_points, num_buckets;
-    struct lb_table_size size;
     /* while it is built */
     enum ring_phase phase;
     struct lb_table_entry *entries;
@@ -40,14 +40,14 @@ static double scale_of(const struct lb_table_config *config, const struct lb_tab
     return scale < max ? scale : max;
 }
 
-struct lb_ring *lb_ring_new(const struct lb_table_config *config,
-                            const struct lb_table_entry *entries, uint32_t num)
+static struct lb_table *ring_new(const struct lb_table_config *config,
+                                 const struct lb_table_entry *entries, uint32_t num)
 {
-    struct lb_ring *r = NEW(struct lb_ring);
+    struct ring *r = NEW(struct ring);
     uint32_t cap;
     if (num == 0) {
         r->phase = RING_DONE;
-        return r;
+        return &r->table;
     }
     r->murmur = config->murmur;
     r->scale = scale_of(config, entries, num);
@@ -59,11 +59,11 @@ struct lb_ring *lb_ring_new(const struct lb_table_config *config,
     r->raw_hashes = mem_alloc(cap * sizeof(*r->raw_hashes));
     r->raw_owners = mem_alloc(cap * sizeof(*r->raw_owners));
     r->starts = mem_zalloc((r->num_buckets + 1) * sizeof(*r->starts));
-    r->size.least = r->num_buckets;
-    return r;
+    r->table.size.least = r->num_buckets;
+    return &r->table;
 }
 
-static void drop_scratch(struct lb_ring *r)
+static void drop_scratch(struct ring *r)
 {
     mem_free(r->entries);
     mem_free(r->raw_hashes);
@@ -73,12 +73,9 @@ static void drop_scratch(struct lb_ring *r)
     r->raw_owners = NULL;
 }
 
-void lb_ring_free(struct lb_ring **rp)
+static void ring_free(struct lb_table *t)
 {
-    struct lb_ring *r = *rp;
-    if (!r)
-        return;
-    *rp = NULL;
+    struct ring *r = (struct ring *)t;
     drop_scratch(r);
     mem_free(r->hashes);
     mem_free(r->owners);
@@ -87,12 +84,12 @@ void lb_ring_free(struct lb_ring **rp)
 }
 
 /* In order: a greater hash is never in a lower bucket. */
-static uint32_t bucket_of(const struct lb_ring *r, uint64_t hash)
+static uint32_t bucket_of(const struct ring *r, uint64_t hash)
 {
     return (uint32_t)((unsigned __int128)hash * r->num_buckets >> 64);
 }
 
-static void add_point(struct lb_ring *r, struct str key, uint32_t n)
+static void add_point(struct ring *r, struct str key, uint32_t n)
 {
     char room[512], *text = room;
     uint64_t hash;
@@ -109,17 +106,17 @@ static void add_point(struct lb_ring *r, struct str key, uint32_t n)
     r->starts[bucket_of(r, hash)]++;
 }
 
-static void entry_done(struct lb_ring *r)
+static void entry_done(struct ring *r)
 {
-    r->size.least = r->of_entry < r->size.least ? r->of_entry : r->size.least;
-    r->size.most = r->of_entry > r->size.most ? r->of_entry : r->size.most;
+    r->table.size.least = r->of_entry < r->table.size.least ? r->of_entry : r->table.size.least;
+    r->table.size.most = r->of_entry > r->table.size.most ? r->of_entry : r->table.size.most;
     r->of_entry = 0;
     r->begun = false;
     r->at++;
 }
 
 /* Running sums over the hosts: what one gets too much by rounding, a later one gets less. */
-static void hash_some(struct lb_ring *r, uint64_t *budget)
+static void hash_some(struct ring *r, uint64_t *budget)
 {
     for (; r->at < r->num_entries; entry_done(r)) {
         const struct lb_table_entry *e = &r->entries[r->at];
@@ -140,12 +137,12 @@ static void hash_some(struct lb_ring *r, uint64_t *budget)
     }
     r->hashes = mem_alloc(r->num_points * sizeof(*r->hashes));
     r->owners = mem_alloc(r->num_points * sizeof(*r->owners));
-    r->size.size = r->num_points;
+    r->table.size.size = r->num_points;
     r->at = r->num_points;
     r->phase = RING_PLACING;
 }
 
-static void place_some(struct lb_ring *r, uint64_t *budget)
+static void place_some(struct ring *r, uint64_t *budget)
 {
     for (; r->at > 0; --*budget) {
         uint32_t to;
@@ -160,7 +157,7 @@ static void place_some(struct lb_ring *r, uint64_t *budget)
     r->phase = RING_SORTING;
 }
 
-static void sort_bucket(struct lb_ring *r, uint32_t from, uint32_t to)
+static void sort_bucket(struct ring *r, uint32_t from, uint32_t to)
 {
     for (uint32_t i = from + 1; i < to; i++) {
         uint64_t hash = r->hashes[i];
@@ -174,7 +171,7 @@ static void sort_bucket(struct lb_ring *r, uint32_t from, uint32_t to)
     }
 }
 
-static void sort_some(struct lb_ring *r, uint64_t *budget)
+static void sort_some(struct ring *r, uint64_t *budget)
 {
     for (; r->at < r->num_buckets; --*budget) {
         if (*budget == 0)
@@ -185,8 +182,9 @@ static void sort_some(struct lb_ring *r, uint64_t *budget)
     r->phase = RING_DONE;
 }
 
-bool lb_ring_step(struct lb_ring *r, uint64_t *budget)
+static bool ring_step(struct lb_table *t, uint64_t *budget)
 {
+    struct ring *r = (struct ring *)t;
     if (r->phase == RING_HASHING)
         hash_some(r, budget);
     if (r->phase == RING_PLACING)
@@ -196,8 +194,9 @@ bool lb_ring_step(struct lb_ring *r, uint64_t *budget)
     return r->phase == RING_DONE;
 }
 
-uint32_t lb_ring_find(const struct lb_ring *r, uint64_t hash, uint32_t attempt)
+static uint32_t ring_find(const struct lb_table *t, uint64_t hash, uint32_t attempt)
 {
+    const struct ring *r = (const struct ring *)t;
     uint32_t i = r->starts[bucket_of(r, hash)];
     while (i < r->num_points && r->hashes[i] < hash)
         i++;
@@ -208,10 +207,8 @@ uint32_t lb_ring_find(const struct lb_ring *r, uint64_t hash, uint32_t attempt)
     return r->owners[i];
 }
 
-struct lb_table_size lb_ring_size(const struct lb_ring *r)
-{
-    return r->size;
-}
+const struct lb_table_ops lb_ring = {
+    .make = ring_new, .free = ring_free, .step = ring_step, .find = ring_find};
 
 /* --- MurmurHash64A --- */
 

@@ -51,21 +51,20 @@ struct lb_table_size lb_table_size_of(const struct lb_table *t);
 /* murmur_hash2 is MurmurHash64A with the seed that libstdc++ gives its std::hash. */
 uint64_t murmur_hash2(const void *p, size_t len);
 
-/* --- lb_ring.c and lb_maglev.c, for lb_table.c --- */
+/* --- for lb_table.c, lb_ring.c and lb_maglev.c --- */
 
-struct lb_ring;
-struct lb_maglev;
+struct lb_table_ops { /* what the functions above do with a table of one kind */
+    struct lb_table *(*make)(const struct lb_table_config *config,
+                             const struct lb_table_entry *entries, uint32_t num);
+    void (*free)(struct lb_table *t);
+    bool (*step)(struct lb_table *t, uint64_t *budget);
+    uint32_t (*find)(const struct lb_table *t, uint64_t hash, uint32_t attempt);
+};
 
-struct lb_ring *lb_ring_new(const struct lb_table_config *config,
-                            const struct lb_table_entry *entries, uint32_t num);
-void lb_ring_free(struct lb_ring **r);
-bool lb_ring_step(struct lb_ring *r, uint64_t *budget);
-uint32_t lb_ring_find(const struct lb_ring *r, uint64_t hash, uint32_t attempt);
-struct lb_table_size lb_ring_size(const struct lb_ring *r);
+struct lb_table { /* the first member of what make returns; make sets no ops */
+    const struct lb_table_ops *ops;
+    struct lb_table_size size;
+};
 
-struct lb_maglev *lb_maglev_new(const struct lb_table_config *config,
-                                const struct lb_table_entry *entries, uint32_t num);
-void lb_maglev_free(struct lb_maglev **m);
-bool lb_maglev_step(struct lb_maglev *m, uint64_t *budget);
-uint32_t lb_maglev_find(const struct lb_maglev *m, uint64_t hash, uint32_t attempt);
-struct lb_table_size lb_maglev_size(const struct lb_maglev *m);
+extern const struct lb_table_ops lb_ring;
+extern const struct lb_table_ops lb_maglev;
