@@ -184,6 +184,7 @@ static void activate(struct cluster_entry *e)
         e->state->track_remaining[p] = v->config->limits[p].track_remaining;
     }
     set_outlier(e, v->config);
+    cluster_state_table_stats(e->state, v->config);
     if (membership_update(&e->members, v->assignment, v->config) == MEMBERS_OTHER)
         e->state->membership_change++;
     if (v->config->type != CLUSTER_EDS) { /* said all it has to say; the hosts stay */

@@ -141,6 +141,20 @@ enum { CLUSTER_STATS(STATS_ENUM) CLUSTER_NUM_STATS };
 
 enum { OUTLIER_STATS(STATS_ENUM) OUTLIER_NUM_STATS };
 
+/* Of clusters with a hash table, "cluster.NAME.ring_hash_lb." and "cluster.NAME.maglev_lb.": read
+ * from the tables (table.c). */
+#define RING_STATS(X)                                                                              \
+    X(RING_SIZE, "size", GAUGE)                                                                    \
+    X(RING_MIN_HASHES, "min_hashes_per_host", GAUGE)                                               \
+    X(RING_MAX_HASHES, "max_hashes_per_host", GAUGE)
+
+#define MAGLEV_STATS(X)                                                                            \
+    X(MAGLEV_MIN_ENTRIES, "min_entries_per_host", GAUGE)                                           \
+    X(MAGLEV_MAX_ENTRIES, "max_entries_per_host", GAUGE)
+
+enum { RING_STATS(STATS_ENUM) RING_NUM_STATS };
+enum { MAGLEV_STATS(STATS_ENUM) MAGLEV_NUM_STATS };
+
 /* "cluster_manager." */
 #define CLUSTERS_STATS(X)                                                                          \
     X(CLUSTERS_ADDED, "cluster_added", COUNTER)                                                    \
@@ -157,4 +171,6 @@ enum { CLUSTERS_STATS(STATS_ENUM) CLUSTERS_NUM_STATS };
 
 extern struct stats_table cluster_stats_table;
 extern struct stats_table outlier_stats_table;
+extern struct stats_table ring_stats_table;
+extern struct stats_table maglev_stats_table;
 extern struct stats_table clusters_stats_table;
