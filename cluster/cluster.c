@@ -19,6 +19,8 @@ struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
             return host_ref(wanted);
         if (rq->override_host && rq->override_strict)
             return NULL;
+        if (c->config->slow_start)
+            c->lb->now_ms = loop_now_ms(c->loop);
         choice = lb_pick(c->lb, rq);
         if (choice.panic)
             stats_inc(c->stats, c->thread, CLUSTER_LB_HEALTHY_PANIC);

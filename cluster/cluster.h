@@ -37,6 +37,13 @@ enum upstream_http {
     UPSTREAM_AUTO,       /* auto_config: what ALPN chooses */
 };
 
+/* A host that is new, or is healthy again, gets its share over a time (slow_start_config). */
+struct slow_start {
+    uint64_t window_ms;
+    double aggression; /* the share grows with time to the power of 1 / aggression */
+    double least;      /* of the weight, from the first moment on */
+};
+
 /* A control plane that a cluster depends on. */
 struct cluster_need {
     const struct cluster_need *next;
@@ -71,6 +78,7 @@ struct cluster_config {
     uint32_t choice_count;               /* least request: of so many hosts, */
     bool full_scan;                      /* or of all */
     double active_bias;                  /* active_request_bias */
+    const struct slow_start *slow_start; /* NULL: hosts get all of their share at once */
     const struct lb_table_config *table; /* ring hash, Maglev; else NULL */
     uint32_t balance_factor;             /* hash_balance_factor; 0: no bound */
     enum upstream_http http;

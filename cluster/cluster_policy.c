@@ -105,6 +105,26 @@ static void set_least_request(struct policy *c, const Google__Protobuf__UInt32Va
     }
 }
 
+/* min_weight_percent: 10 by default. */
+static void set_slow_start(struct policy *c, const Google__Protobuf__Duration *window,
+                           const Envoy__Config__Core__V3__RuntimeDouble *aggression,
+                           const Envoy__Type__V3__Percent *least)
+{
+    struct slow_start *s;
+    uint64_t window_ms = wkt_duration_ms(window, 0, c->e, "slow_start_window");
+    if (window_ms == 0)
+        return;
+    s = ARENA_NEW(&c->out->arena, struct slow_start);
+    s->window_ms = window_ms;
+    s->aggression = aggression ? aggression->default_value : 1;
+    s->least = (least ? least->value : 10) / 100;
+    if (!(s->aggression > 0)) {
+        errors_warn(c->e, "aggression", "is not greater than 0; 1 is used");
+        s->aggression = 1;
+    }
+    c->out->slow_start = s;
+}
+
 static void set_provided(struct policy *c, const char *field)
 {
     c->out->lb_policy = LB_CLUSTER_PROVIDED;
@@ -130,10 +150,21 @@ static void take_hashing(struct policy *c, const hashing_message *m)
     errors_pop(c->e, mark);
 }
 
+static void
+take_slow_start(struct policy *c,
+                const Envoy__Extensions__LoadBalancingPolicies__Common__V3__SlowStartConfig *m)
+{
+    size_t mark = errors_push(c->e, "slow_start_config");
+    if (m)
+        set_slow_start(c, m->slow_start_window, m->aggression, m->min_weight_percent);
+    errors_pop(c->e, mark);
+}
+
 static void take_round_robin(struct policy *c, const void *message, unsigned depth)
 {
     const Envoy__Extensions__LoadBalancingPolicies__RoundRobin__V3__RoundRobin *m = message;
     c->out->lb_policy = LB_ROUND_ROBIN;
+    take_slow_start(c, m->slow_start_config);
     take_locality(c, m->locality_lb_config);
 }
 
@@ -141,6 +172,7 @@ static void take_least_request(struct policy *c, const void *message, unsigned d
 {
     const Envoy__Extensions__LoadBalancingPolicies__LeastRequest__V3__LeastRequest *m = message;
     set_least_request(c, m->choice_count, m->active_request_bias);
+    take_slow_start(c, m->slow_start_config);
     c->out->full_scan =
         (m->enable_full_scan && m->enable_full_scan->value) ||
         m->selection_method ==
@@ -257,6 +289,15 @@ static void compile_policies(struct policy *c, const cluster_message *msg)
 
 /* --- lb_policy --- */
 
+static void compile_slow_start(struct policy *c,
+                               const Envoy__Config__Cluster__V3__Cluster__SlowStartConfig *m)
+{
+    size_t mark = errors_push(c->e, "slow_start_config");
+    if (m)
+        set_slow_start(c, m->slow_start_window, m->aggression, m->min_weight_percent);
+    errors_pop(c->e, mark);
+}
+
 static void compile_least_request(struct policy *c, const cluster_message *msg)
 {
     const Envoy__Config__Cluster__V3__Cluster__LeastRequestLbConfig *m =
@@ -266,6 +307,16 @@ static void compile_least_request(struct policy *c, const cluster_message *msg)
             : NULL;
     size_t mark = errors_push(c->e, "least_request_lb_config");
     set_least_request(c, m ? m->choice_count : NULL, m ? m->active_request_bias : NULL);
+    compile_slow_start(c, m ? m->slow_start_config : NULL);
+    errors_pop(c->e, mark);
+}
+
+static void compile_round_robin(struct policy *c, const cluster_message *msg)
+{
+    size_t mark = errors_push(c->e, "round_robin_lb_config");
+    c->out->lb_policy = LB_ROUND_ROBIN;
+    if (msg->lb_config_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ROUND_ROBIN_LB_CONFIG)
+        compile_slow_start(c, msg->round_robin_lb_config->slow_start_config);
     errors_pop(c->e, mark);
 }
 
@@ -298,7 +349,7 @@ static void compile_policy(struct policy *c, const cluster_message *msg)
 {
     switch (msg->lb_policy) {
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__ROUND_ROBIN:
-        c->out->lb_policy = LB_ROUND_ROBIN;
+        compile_round_robin(c, msg);
         return;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__LEAST_REQUEST:
         compile_least_request(c, msg);
@@ -371,6 +422,9 @@ static void compile_lb_config(struct policy *c, const cluster_message *msg)
             errors_warn(c->e, "original_dst_lb_config", "has no effect with this type");
         return;
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ROUND_ROBIN_LB_CONFIG:
+        if (policy != LB_ROUND_ROBIN)
+            errors_warn(c->e, "round_robin_lb_config", "%s", none);
+        return;
     default:
         return;
     }

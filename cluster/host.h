@@ -60,7 +60,9 @@ struct host {
 
     char apart[64];          /* what workers write is on cache lines of its own */
     _Atomic uint32_t health; /* HOST_* set; 0 healthy */
-    _Atomic bool removed;    /* no longer a member: pools close what is idle */
+    _Atomic uint64_t
+        slow_from_ms;     /* loop_now_ms: it came, or passed its active health check again */
+    _Atomic bool removed; /* no longer a member: pools close what is idle */
     _Atomic uint32_t cx_active, rq_active, rq_pending_active;
     _Atomic uint64_t cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     _Atomic uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;

@@ -1,6 +1,7 @@
 #include "cluster/lb.h"
 
 #include "base/random.h"
+#include <math.h>
 
 static const struct lb_ops *ops_of(enum lb_policy policy)
 {
@@ -28,15 +29,23 @@ struct lb *lb_new(const struct cluster_config *config, const struct circuit *cir
     lb->full_scan = config->full_scan;
     lb->balance_factor = config->balance_factor;
     lb->circuit = circuit;
+    lb->slow = config->slow_start;
     lb->start = random_u64() >> 1;
     return lb;
+}
+
+static bool same_slow(const struct slow_start *a, const struct slow_start *b)
+{
+    if (!a || !b)
+        return a == b;
+    return a->window_ms == b->window_ms && a->aggression == b->aggression && a->least == b->least;
 }
 
 bool lb_same(const struct cluster_config *a, const struct cluster_config *b)
 {
     return a->lb_policy == b->lb_policy && a->choice_count == b->choice_count &&
            a->active_bias == b->active_bias && a->full_scan == b->full_scan &&
-           a->balance_factor == b->balance_factor;
+           a->balance_factor == b->balance_factor && same_slow(a->slow_start, b->slow_start);
 }
 
 static void drop_states(struct lb *lb)
@@ -60,6 +69,11 @@ void lb_free(struct lb **lbp)
     mem_free(lb);
 }
 
+static uint64_t slow_from(const struct host *h)
+{
+    return atomic_load_explicit(&h->slow_from_ms, memory_order_relaxed);
+}
+
 void lb_update(struct lb *lb, const struct host_set *set)
 {
     drop_states(lb);
@@ -68,6 +82,23 @@ void lb_update(struct lb *lb, const struct host_set *set)
     for (uint32_t i = lb->num_lists; i < set->num_lists; i++)
         lb->lists[i] = (struct lb_list_state){.next = lb->start};
     lb->num_lists = set->num_lists;
+    lb->slow_until_ms = 0;
+    for (uint32_t i = 0; lb->slow && i < set->num_hosts; i++) {
+        uint64_t until = slow_from(set->hosts[i]) + lb->slow->window_ms;
+        lb->slow_until_ms = until > lb->slow_until_ms ? until : lb->slow_until_ms;
+    }
+}
+
+double lb_slow_weight(const struct lb *lb, const struct host *h, double weight)
+{
+    uint64_t from = slow_from(h), past = lb->now_ms > from ? lb->now_ms - from : 1;
+    double share;
+    if (past >= lb->slow->window_ms)
+        return weight;
+    share = (double)(past ? past : 1) / (double)lb->slow->window_ms;
+    if (lb->slow->aggression != 1)
+        share = pow(share, 1 / lb->slow->aggression);
+    return weight * (share > lb->slow->least ? share : lb->slow->least);
 }
 
 /* --- the priorities that a retry leaves (PreviousPrioritiesConfig) --- */

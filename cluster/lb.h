@@ -29,6 +29,9 @@ struct lb {
     bool full_scan;                 /* least request: of all hosts */
     const struct circuit *circuit;  /* borrowed; NULL: nothing is active */
     uint32_t balance_factor;        /* hash: per cent of the average load; 0: no bound */
+    const struct slow_start *slow;  /* borrowed from the configuration; NULL: none */
+    uint64_t now_ms;                /* for it: the caller's clock */
+    uint64_t slow_until_ms;         /* from then on no host of the set is slow any more */
     uint32_t *shuffle, shuffle_cap; /* hash: 0, 1, 2, ... between picks, and as many again */
 };
 
@@ -66,6 +69,14 @@ const struct host_priority *lb_priority(const struct host_set *set, uint32_t dic
 
 /* lb_was_tried says whether rq wants h to be passed by. For the balancers. */
 bool lb_was_tried(const struct lb_request *rq, const struct host *h);
+
+/* lb_is_slow says whether some host of the set is in its slow start, and lb_slow_weight what is
+ * left of a host's weight then. For the balancers. */
+static inline bool lb_is_slow(const struct lb *lb)
+{
+    return lb->slow && lb->now_ms < lb->slow_until_ms;
+}
+double lb_slow_weight(const struct lb *lb, const struct host *h, double weight);
 
 /* lb_same says whether a balancer of one configuration serves for the other. */
 bool lb_same(const struct cluster_config *a, const struct cluster_config *b);

@@ -10,17 +10,18 @@ static uint32_t active(const struct host *h)
 
 struct busy {
     const struct host_list *list;
-    double bias; /* active_request_bias */
+    const struct lb *lb;
 };
 
 /* A busy host counts for less; the weight is read again at each of its picks. */
 static double busy_weight(const void *arg, uint32_t i)
 {
     const struct busy *b = arg;
-    double requests = (double)active(b->list->hosts[i]) + 1.0;
-    if (b->bias == 0)
-        return b->list->weights[i];
-    return b->list->weights[i] / (b->bias == 1.0 ? requests : pow(requests, b->bias));
+    double requests = (double)active(b->list->hosts[i]) + 1.0, bias = b->lb->active_bias;
+    double weight = b->list->weights ? b->list->weights[i] : 1;
+    if (lb_is_slow(b->lb))
+        weight = lb_slow_weight(b->lb, b->list->hosts[i], weight);
+    return bias == 0 ? weight : weight / (bias == 1.0 ? requests : pow(requests, bias));
 }
 
 /* The least busy of all; among equals each with the same chance. */
@@ -46,8 +47,8 @@ static uint32_t least_request_pick(struct lb *lb, const struct host_list *list,
 {
     uint32_t best, least;
 
-    if (list->weights) {
-        const struct busy busy = {list, lb->active_bias};
+    if (list->weights || lb_is_slow(lb)) {
+        const struct busy busy = {list, lb};
         if (!st->built) {
             edf_build(&st->edf, list->num, busy_weight, &busy);
             st->built = true;

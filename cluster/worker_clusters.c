@@ -62,6 +62,7 @@ static void change_node(struct cluster *c, struct cluster_node *n)
         lb_free(&c->lb);
         c->lb = lb_new(c->config, c->circuit);
     }
+    c->lb->slow = c->config->slow_start;
     lb_update(c->lb, c->hosts);
     if (before->type != c->config->type) {
         original_dst_free(&c->original_dst);

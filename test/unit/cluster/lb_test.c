@@ -534,6 +534,52 @@ START_TEST(active_bias)
 }
 END_TEST
 
+/* Of two hosts one came just now: in the middle of its window it has half a share. */
+START_TEST(slow_start)
+{
+    static const struct slow_start slow = {.window_ms = 10000, .aggression = 1, .least = 0.1};
+    uint64_t from;
+    config->lb_policy = (enum lb_policy)_i;
+    config->slow_start = &slow;
+    make_host(1);
+    make_host(1);
+    from = hosts[1]->slow_from_ms;
+    hosts[0]->slow_from_ms = 0;
+    build_all();
+    lb->now_ms = from + 1; /* the least: 10 % */
+    pick_many(1100);
+    check_share(1, 100, 12);
+    lb->now_ms = from + 5000;
+    pick_many(1500);
+    check_share(1, 500, 12);
+    lb->now_ms = from + 10000;
+    if (_i == LB_ROUND_ROBIN) {
+        pick_many(1000);
+        check_share(1, 500, 1);
+    }
+    ck_assert(host_set_flag(hosts[0], HOST_FAILED_ACTIVE_HC));
+    ck_assert(host_clear_flag(hosts[0], HOST_FAILED_ACTIVE_HC));
+    ck_assert_uint_ge(hosts[0]->slow_from_ms, from); /* healthy again: slowly */
+}
+END_TEST
+
+START_TEST(slow_start_with_aggression)
+{
+    static const struct slow_start slow = {.window_ms = 10000, .aggression = 2, .least = 0.1};
+    make_host(3);
+    make_host(3);
+    make_host(1);
+    config->slow_start = &slow;
+    hosts[0]->slow_from_ms = hosts[2]->slow_from_ms = 0;
+    build_all();
+    lb->now_ms = hosts[1]->slow_from_ms + 2500; /* the root of a quarter: 1.5 of 3 */
+    pick_many(5500);
+    check_share(0, 3000, 10);
+    check_share(1, 1500, 10);
+    check_share(2, 1000, 10);
+}
+END_TEST
+
 START_TEST(many_hosts)
 {
     enum { MANY = 10000, PICKS = 50000 };
@@ -589,6 +635,8 @@ int main(void)
     tcase_add_test(t, bounded_loads);
     tcase_add_test(t, full_scan_finds_the_idle_one);
     tcase_add_test(t, active_bias);
+    tcase_add_loop_test(t, slow_start, LB_ROUND_ROBIN, LB_LEAST_REQUEST + 1);
+    tcase_add_test(t, slow_start_with_aggression);
     tcase_add_loop_test(t, many_hosts, LB_ROUND_ROBIN, LB_RANDOM + 1);
     suite_add_tcase(s, t);
     r = srunner_create(s);
