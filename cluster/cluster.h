@@ -80,6 +80,7 @@ struct cluster_config {
     double active_bias;                  /* active_request_bias */
     const struct slow_start *slow_start; /* NULL: hosts get all of their share at once */
     const struct lb_table_config *table; /* ring hash, Maglev; else NULL */
+    const struct subset_config *subsets; /* lb_subset_config; NULL: none */
     uint32_t balance_factor;             /* hash_balance_factor; 0: no bound */
     enum upstream_http http;
     struct http1_options http1;
@@ -164,6 +165,9 @@ void cluster_release(struct cluster *c);
 struct lb_request { /* what a balancer may look at; borrowed for the call */
     uint64_t hash;
     bool has_hash;
+    const struct labels *match; /* the metadata that hosts must have, sorted; NULL: none given */
+    const struct labels *const *fallbacks; /* fallback_list of it: to be tried in turn */
+    uint32_t num_fallbacks;
     const struct addr *original_dst; /* ORIGINAL_DST: where the downstream connection was going */
     struct host *const *tried;       /* previous_hosts: pass these by */
     size_t num_tried;

@@ -1,5 +1,7 @@
 #include "cluster/cluster_policy.h"
 
+#include "cluster/subset_config.h"
+
 #include "api-protos/message.h"
 #include "api-protos/wkt.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
@@ -9,6 +11,7 @@
 #include "envoy/extensions/load_balancing_policies/random/v3/random.pb-c.h"
 #include "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.pb-c.h"
 #include "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.pb-c.h"
+#include "envoy/extensions/load_balancing_policies/subset/v3/subset.pb-c.h"
 #include "envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.pb-c.h"
 
 typedef Envoy__Config__Cluster__V3__Cluster cluster_message;
@@ -214,6 +217,18 @@ static void take_provided(struct policy *c, const void *message, unsigned depth)
 
 static void compile_list(struct policy *c, const policy_list *list, unsigned depth);
 
+static void take_subset(struct policy *c, const void *message, unsigned depth)
+{
+    const Envoy__Extensions__LoadBalancingPolicies__Subset__V3__Subset *m = message;
+    size_t mark;
+    c->out->subsets = subset_config_of(m, &c->out->arena, c->e);
+    mark = errors_push(c->e, "subset_lb_policy");
+    compile_list(c, m->subset_lb_policy, depth + 1);
+    errors_pop(c->e, mark);
+    if (c->out->lb_policy == LB_CLUSTER_PROVIDED)
+        errors_add(c->e, NULL, "CLUSTER_PROVIDED cannot be divided into subsets");
+}
+
 /* Locality weights, and what is below chooses within the locality. */
 static void take_wrr_locality(struct policy *c, const void *message, unsigned depth)
 {
@@ -237,6 +252,7 @@ static const struct known_policy {
     {POLICY(maglev__v3__maglev), take_maglev},
     {POLICY(cluster_provided__v3__cluster_provided), take_provided},
     {POLICY(wrr_locality__v3__wrr_locality), take_wrr_locality},
+    {POLICY(subset__v3__subset), take_subset},
 };
 
 /* True: this is the one, for better or worse. */
@@ -283,6 +299,8 @@ static void compile_policies(struct policy *c, const cluster_message *msg)
         errors_add(c->e, NULL,
                    "cannot be combined with zone_aware_lb_config, locality_weighted_lb_config or "
                    "consistent_hashing_lb_config of common_lb_config");
+    if (msg->lb_subset_config)
+        errors_add(c->e, NULL, "cannot be combined with lb_subset_config");
     compile_list(c, msg->load_balancing_policy, 1);
     errors_pop(c->e, mark);
 }
@@ -398,6 +416,19 @@ compile_original_dst(struct policy *c,
     errors_pop(c->e, mark);
 }
 
+static void compile_legacy(struct policy *c, const cluster_message *msg)
+{
+    size_t mark;
+    compile_policy(c, msg);
+    if (!msg->lb_subset_config)
+        return;
+    mark = errors_push(c->e, "lb_subset_config");
+    c->out->subsets = subset_config_of_cluster(msg->lb_subset_config, &c->out->arena, c->e);
+    if (c->out->lb_policy == LB_CLUSTER_PROVIDED)
+        errors_add(c->e, NULL, "CLUSTER_PROVIDED cannot be divided into subsets");
+    errors_pop(c->e, mark);
+}
+
 /* What is set for another policy than the one in force. */
 static void compile_lb_config(struct policy *c, const cluster_message *msg)
 {
@@ -461,7 +492,7 @@ void cluster_compile_policy(const void *message, struct cluster_config *out, str
     if (msg->load_balancing_policy)
         compile_policies(&c, msg);
     else
-        compile_policy(&c, msg);
+        compile_legacy(&c, msg);
     if (e->num_errors == errors_before && out->type == CLUSTER_ORIGINAL_DST &&
         out->lb_policy != LB_CLUSTER_PROVIDED)
         errors_add(e, "lb_policy", "type ORIGINAL_DST needs CLUSTER_PROVIDED");

@@ -88,7 +88,10 @@
     X(CLUSTER_RETRY_OR_SHADOW_ABANDONED, "retry_or_shadow_abandoned", COUNTER)                     \
     X(CLUSTER_BIND_ERRORS, "bind_errors", COUNTER)                                                 \
     X(CLUSTER_ORIGINAL_DST_HOST_INVALID, "original_dst_host_invalid", COUNTER)                     \
-    X(CLUSTER_LB_HEALTHY_PANIC, "lb_healthy_panic", COUNTER)
+    X(CLUSTER_LB_HEALTHY_PANIC, "lb_healthy_panic", COUNTER)                                       \
+    X(CLUSTER_LB_SUBSETS_SELECTED, "lb_subsets_selected", COUNTER)                                 \
+    X(CLUSTER_LB_SUBSETS_FALLBACK, "lb_subsets_fallback", COUNTER)                                 \
+    X(CLUSTER_LB_SUBSETS_FALLBACK_PANIC, "lb_subsets_fallback_panic", COUNTER)
 
 /* Of main, seldom: kept in struct cluster_state and read from there, as the next ones. */
 #define CLUSTER_STATS_MAIN(X)                                                                      \
@@ -104,6 +107,7 @@
     X(CLUSTER_MEMBERSHIP_HEALTHY, "membership_healthy", GAUGE)                                     \
     X(CLUSTER_MEMBERSHIP_DEGRADED, "membership_degraded", GAUGE)                                   \
     X(CLUSTER_MEMBERSHIP_EXCLUDED, "membership_excluded", GAUGE)                                   \
+    X(CLUSTER_LB_SUBSETS_ACTIVE, "lb_subsets_active", GAUGE)                                       \
     X(CLUSTER_MAX_HOST_WEIGHT, "max_host_weight", GAUGE)                                           \
     X(CLUSTER_WARMING_STATE, "warming_state", GAUGE)                                               \
     CLUSTER_STATS_CIRCUIT(X, DEFAULT, "default")                                                   \

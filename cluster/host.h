@@ -14,7 +14,9 @@
 #include <stdatomic.h>
 
 struct cluster_state;
+struct host_subsets;
 struct labels;
+struct subset_config;
 
 enum { /* why a host is not healthy; several may hold */
        HOST_FAILED_ACTIVE_HC = 1,
@@ -143,8 +145,9 @@ struct host_set {
     bool weighted_health;
     uint32_t num_healthy, num_degraded;
     uint32_t max_weight;
-    uint32_t membership; /* another number, other members */
-    uint32_t drop_ppm;   /* drop_overloads: so many requests in a million are refused */
+    uint32_t membership;          /* another number, other members */
+    uint32_t drop_ppm;            /* drop_overloads: so many requests in a million are refused */
+    struct host_subsets *subsets; /* lb_subset.h; NULL: not divided */
     struct arena arena;
 };
 
@@ -166,6 +169,7 @@ struct host_set_spec {
     uint32_t membership;
     uint32_t drop_ppm;
     const struct lb_table_config *table; /* NULL: none is needed */
+    const struct subset_config *subsets; /* NULL: not divided */
 };
 
 enum { HOST_OVERPROVISIONING = 140, HOST_PRIORITY_MAX = 128 };

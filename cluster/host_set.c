@@ -1,4 +1,5 @@
 #include "cluster/host.h"
+#include "cluster/lb_subset.h"
 #include "cluster/load_assignment.h"
 #include <stdlib.h>
 
@@ -276,6 +277,7 @@ static void host_set_free(void *arg)
         host_unref(s->hosts[i]);
     for (uint32_t i = 0; i < s->num_priorities; i++)
         lb_table_free(&s->priorities[i].hash.table);
+    host_subsets_free(&s->subsets);
     arena_cleanup(&s->arena);
     mem_free(s);
 }
@@ -343,6 +345,8 @@ struct host_set *host_set_new(const struct reclaim_home *home, const struct host
     compute_load(s, spec->panic_per_cent);
     for (uint32_t p = 0; spec->table && p < s->num_priorities; p++)
         make_table(s, &s->priorities[p], spec->table);
+    if (spec->subsets)
+        s->subsets = host_subsets_new(home, spec);
     return s;
 }
 
@@ -353,7 +357,7 @@ bool host_set_step(struct host_set *s, uint64_t *budget)
         if (t && !lb_table_step(t, budget))
             return false;
     }
-    return true;
+    return !s->subsets || host_subsets_step(s->subsets, budget);
 }
 
 struct host_set *host_set_ref(struct host_set *s)

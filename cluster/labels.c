@@ -23,7 +23,7 @@ struct labels *labels_of(const Google__Protobuf__Struct *s, struct arena *a)
         l->v[l->num].value = pb_canonical(&google__protobuf__value__descriptor, packed, a);
         l->num++;
     }
-    qsort(l->v, l->num, sizeof(l->v[0]), by_key);
+    labels_sort(l);
     return l;
 }
 
@@ -51,6 +51,11 @@ bool labels_match(const struct labels *want, const struct labels *have)
             return false;
     }
     return true;
+}
+
+void labels_sort(struct labels *l)
+{
+    qsort(l->v, l->num, sizeof(l->v[0]), by_key);
 }
 
 struct labels *labels_copy(const struct labels *l)

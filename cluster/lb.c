@@ -1,6 +1,7 @@
 #include "cluster/lb.h"
 
 #include "base/random.h"
+#include "cluster/lb_subset.h"
 #include <math.h>
 
 static const struct lb_ops *ops_of(enum lb_policy policy)
@@ -57,6 +58,12 @@ static void drop_states(struct lb *lb)
     }
 }
 
+static void drop_inner(struct lb *lb)
+{
+    for (uint32_t i = 0; i < lb->num_inner; i++)
+        lb_free(&lb->inner[i]);
+}
+
 void lb_free(struct lb **lbp)
 {
     struct lb *lb = *lbp;
@@ -64,9 +71,34 @@ void lb_free(struct lb **lbp)
         return;
     *lbp = NULL;
     drop_states(lb);
+    drop_inner(lb);
+    mem_free(lb->inner);
     mem_free(lb->lists);
     mem_free(lb->shuffle);
     mem_free(lb);
+}
+
+static void update_inner(struct lb *lb, const struct host_set *set)
+{
+    drop_inner(lb);
+    mem_free(lb->inner);
+    lb->num_inner = set->subsets ? set->subsets->num : 0;
+    lb->inner = set->subsets ? mem_zalloc(lb->num_inner * sizeof(*lb->inner)) : NULL;
+}
+
+struct lb *lb_like(const struct lb *lb, const struct host_set *set)
+{
+    struct lb *l = NEW(struct lb);
+    l->ops = lb->ops;
+    l->choice_count = lb->choice_count;
+    l->active_bias = lb->active_bias;
+    l->full_scan = lb->full_scan;
+    l->balance_factor = lb->balance_factor;
+    l->circuit = lb->circuit;
+    l->slow = lb->slow;
+    l->start = random_u64() >> 1;
+    lb_update(l, set);
+    return l;
 }
 
 static uint64_t slow_from(const struct host *h)
@@ -77,6 +109,7 @@ static uint64_t slow_from(const struct host *h)
 void lb_update(struct lb *lb, const struct host_set *set)
 {
     drop_states(lb);
+    update_inner(lb, set);
     lb->set = set;
     lb->lists = mem_realloc(lb->lists, set->num_lists * sizeof(*lb->lists));
     for (uint32_t i = lb->num_lists; i < set->num_lists; i++)
@@ -254,6 +287,8 @@ struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq)
     struct lb_choice c = {0};
     unsigned tries = rq->max_tries ? rq->max_tries : 1;
 
+    if (lb->set->subsets)
+        return lb_subset_pick(lb, rq);
     if (lb->ops->choose)
         return lb->ops->choose(lb, rq);
     while (tries-- > 0) {

@@ -24,20 +24,25 @@ struct lb {
     struct lb_list_state *lists;
     uint32_t num_lists;
     uint32_t choice_count;
-    uint64_t start;                 /* random: where round robin begins */
-    double active_bias;             /* least request */
-    bool full_scan;                 /* least request: of all hosts */
-    const struct circuit *circuit;  /* borrowed; NULL: nothing is active */
-    uint32_t balance_factor;        /* hash: per cent of the average load; 0: no bound */
-    const struct slow_start *slow;  /* borrowed from the configuration; NULL: none */
-    uint64_t now_ms;                /* for it: the caller's clock */
-    uint64_t slow_until_ms;         /* from then on no host of the set is slow any more */
+    uint64_t start;                /* random: where round robin begins */
+    double active_bias;            /* least request */
+    bool full_scan;                /* least request: of all hosts */
+    const struct circuit *circuit; /* borrowed; NULL: nothing is active */
+    uint32_t balance_factor;       /* hash: per cent of the average load; 0: no bound */
+    const struct slow_start *slow; /* borrowed from the configuration; NULL: none */
+    uint64_t now_ms;               /* for it: the caller's clock */
+    uint64_t slow_until_ms;        /* from then on no host of the set is slow any more */
+    struct lb **inner;             /* of the set's subsets, by their ids; NULL: not used yet */
+    uint32_t num_inner;
     uint32_t *shuffle, shuffle_cap; /* hash: 0, 1, 2, ... between picks, and as many again */
 };
+
+enum lb_subset_choice { LB_SUBSET_NONE, LB_SUBSET_SELECTED, LB_SUBSET_FALLBACK, LB_SUBSET_PANIC };
 
 struct lb_choice {
     struct host *host; /* borrowed; NULL: none healthy */
     bool panic;        /* chosen from all hosts, healthy or not */
+    enum lb_subset_choice subset;
 };
 
 struct lb_ops {
@@ -77,6 +82,11 @@ static inline bool lb_is_slow(const struct lb *lb)
     return lb->slow && lb->now_ms < lb->slow_until_ms;
 }
 double lb_slow_weight(const struct lb *lb, const struct host *h, double weight);
+
+/* lb_like makes a balancer of the same policy over another set. lb_subset_pick is lb_pick in a set
+ * that is divided (lb_subset.h). */
+struct lb *lb_like(const struct lb *lb, const struct host_set *set);
+struct lb_choice lb_subset_pick(struct lb *lb, const struct lb_request *rq);
 
 /* lb_same says whether a balancer of one configuration serves for the other. */
 bool lb_same(const struct cluster_config *a, const struct cluster_config *b);

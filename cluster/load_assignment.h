@@ -74,6 +74,9 @@ struct labels *labels_copy(const struct labels *l) WARN_UNUSED;
 /* labels_equal compares two sets, either of which may be NULL. */
 bool labels_equal(const struct labels *a, const struct labels *b);
 
+/* labels_sort puts them in order, as every set is that others are compared with. */
+void labels_sort(struct labels *l);
+
 /* labels_get finds a value, serialised; empty if there is none. labels_text the same of a string,
  * and empty if it is no string. */
 struct str labels_get(const struct labels *l, struct str key);

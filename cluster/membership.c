@@ -244,6 +244,7 @@ struct host_set *membership_build(struct membership *m, const struct cluster_con
         .membership = m->generation,
         .drop_ppm = m->drop_ppm,
         .table = config->table,
+        .subsets = config->subsets,
     };
     return host_set_new(m->home, &spec);
 }

@@ -1,6 +1,7 @@
 #include "cluster/table.h"
 
 #include "base/hash.h"
+#include "cluster/lb_subset.h"
 
 /* --- state --------------------------------------------------------------------------------- */
 
@@ -44,6 +45,8 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
         *out = hosts ? hosts->num_degraded : 0;
     else if (idx == CLUSTER_MEMBERSHIP_EXCLUDED)
         *out = 0;
+    else if (idx == CLUSTER_LB_SUBSETS_ACTIVE)
+        *out = hosts && hosts->subsets ? hosts->subsets->map.num : 0;
     else if (idx == CLUSTER_MAX_HOST_WEIGHT)
         *out = hosts ? hosts->max_weight : 0;
     else if (idx == CLUSTER_MEMBERSHIP_CHANGE)

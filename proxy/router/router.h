@@ -28,6 +28,7 @@ struct router {
     struct host *tried[ROUTER_MAX_TRIED]; /* referenced */
     size_t num_tried;
     uint64_t hash;              /* by the route's hash_policy */
+    struct lb_match *match;     /* the metadata that its hosts must have; NULL: none */
     struct route_cookie cookie; /* made for it: the response sets it */
     struct timer timeout, backoff;
     uint64_t timeout_ms, per_try_ms, per_try_idle_ms;

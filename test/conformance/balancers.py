@@ -88,7 +88,78 @@ def _scenarios():
                                                locality_weighted_lb_config={}), places
 
 
-SCENARIOS = list(_scenarios())
+def _subset_hosts():
+    """Versions 1 to 3 in stages prod and dev; some have a list, one has nothing."""
+    found = []
+    for i in range(1, 13):
+        stage = "prod" if i % 2 else "dev"
+        lb = {"version": str(1 + i % 3), "stage": stage, "weight": i % 2, "flags": {"b": 1, "a": [i % 2]}}
+        if i % 5 == 0:
+            lb["version"] = ["1", "9"]
+        found.append(_lb(i, metadata={"envoy.lb": lb} if i != 12 else None,
+                         health="UNHEALTHY" if i in (1, 4) else "HEALTHY", weight=1 + i % 2))
+    return found
+
+
+def _subsets():
+    """What is asked for of the same hosts, with what configuration; the ring makes each choice the
+    same in both proxies."""
+    keys = [{"keys": ["version"]}, {"keys": ["stage", "version"]}, {"keys": ["weight"]},
+            {"keys": ["flags"]}]
+    base = {"subset_selectors": keys}
+
+    def cluster(**more):
+        return {**RING, "lb_subset_config": {**base, **more}}
+
+    def keyed(**more):
+        return cluster(subset_selectors=[{"keys": ["version", "stage"], **more},
+                                         {"keys": ["stage"]}])
+    asks = {
+        "version": {"version": "2"}, "two keys": {"stage": "dev", "version": "1"},
+        "number": {"weight": 1}, "object": {"flags": {"a": [1], "b": 1}},
+        "nobody": {"version": "7"}, "no selector": {"stage": "prod"},
+        "other type": {"version": 2}, "nothing": {}, "one of a list": {"version": "9"},
+        "a list": {"version": ["1", "9"]}}
+    for name, ask in asks.items():
+        yield f"subset, {name}", cluster(), ask
+        yield f"subset, any, {name}", cluster(fallback_policy="ANY_ENDPOINT", list_as_any=True), ask
+        yield f"subset, default, {name}", cluster(fallback_policy="DEFAULT_SUBSET", default_subset={
+            "stage": "dev"}), ask
+    nowhere = {"version": "7", "stage": "prod"}
+    yield "subset, panic", cluster(fallback_policy="DEFAULT_SUBSET", panic_mode_any=True,
+                                   default_subset={"stage": "none"}), nowhere
+    yield "subset, panic without fallback", cluster(panic_mode_any=True), nowhere
+    for policy in ("NO_FALLBACK", "ANY_ENDPOINT", "DEFAULT_SUBSET"):
+        yield f"subset, selector {policy}", {**keyed(fallback_policy=policy), **RING}, nowhere
+    yield "subset, fewer keys", keyed(fallback_policy="KEYS_SUBSET",
+                                      fallback_keys_subset=["stage"]), nowhere
+    yield "subset, single", cluster(subset_selectors=[
+        {"keys": ["version"], "single_host_per_subset": True}]), {"version": "2"}
+    yield "subset, list of fallbacks", cluster(metadata_fallback_policy="FALLBACK_LIST"), {
+        "fallback_list": [{"version": "7"}, {"version": "3"}], "stage": "prod"}
+    yield "subset, no fallbacks", cluster(metadata_fallback_policy="FALLBACK_LIST"), {
+        "fallback_list": [], "version": "3"}
+    ring = {"policies": [{"typed_extension_config": {"name": "r", "typed_config": {
+        "@type": f"{TYPE}ring_hash.v3.RingHash", "minimum_ring_size": 300}}}]}
+    yield "subset, typed", _policy("subset", "Subset", subset_selectors=[{"keys": ["version"]}],
+                                   allow_redundant_keys=True, subset_lb_policy=ring), {
+        "version": "2", "stage": "prod", "other": True}
+
+
+def _subset_scenarios():
+    for title, policy, ask in _subsets():
+        yield title, {**policy, "match": ask}, _subset_hosts()
+    hosts = _subset_hosts()[:11]
+    places = _localities((hosts[:3], {"zone": "b", "weight": 5}), (hosts[3:8], {"zone": "a", "weight": 2}),
+                         (hosts[8:], {"zone": "c", "weight": 3}))
+    for more in ({}, {"locality_weight_aware": True},
+                 {"locality_weight_aware": True, "scale_locality_weight": True}):
+        yield f"subset, localities {len(more)}", {
+            **RING, "common_lb_config": {"locality_weighted_lb_config": {}}, "match": {"stage": "prod"},
+            "lb_subset_config": {"subset_selectors": [{"keys": ["stage"]}], **more}}, places
+
+
+SCENARIOS = [*_scenarios(), *_subset_scenarios()]
 BOUNDED = [title for title, *_ in SCENARIOS].index("ring, bounded")
 HELD = 14     # requests of a key at once
 HOLDERS = 10  # keys
@@ -119,7 +190,8 @@ def _cluster(index, policy, hosts, port):
             one["priority"] = group["priority"]
         endpoints.append(one)
     return {"name": f"c{index}", "type": "STATIC", "connect_timeout": "5s",
-            "load_assignment": {"cluster_name": f"c{index}", "endpoints": endpoints}, **policy}
+            "load_assignment": {"cluster_name": f"c{index}", "endpoints": endpoints},
+            **{name: value for name, value in policy.items() if name != "match"}}
 
 
 def bootstrap(port, scenarios):
@@ -129,6 +201,9 @@ def bootstrap(port, scenarios):
         route = mesh.route(f"c{index}", prefix=f"/{index}/")
         route["route"]["hash_policy"] = [{"header": {"header_name": "x-key"}}]
         route["response_headers_to_add"] = [{"header": {"key": "x-host", "value": "%UPSTREAM_HOST%"}}]
+        if scenarios[index][1].get("match") is not None:
+            route["route"]["metadata_match"] = {"filter_metadata": {
+                "envoy.lb": scenarios[index][1]["match"]}}
         routes.append(route)
     return static([http_listener(routes)], [_cluster(i, policy, hosts, port)
                                             for i, (_, policy, hosts) in enumerate(scenarios)])
@@ -163,21 +238,33 @@ def keys(number, seed=1):
             for _ in range(number)]
 
 
-def _ask(sock, index, batch):
-    """Several requests at once; their hosts in order."""
-    sock.sendall("".join(f"GET /{index}/ HTTP/1.1\r\nHost: test\r\nx-key: {key}\r\n\r\n"
-                         for key in batch).encode())
-    data, hosts = b"", []
+def _ask(port, index, batch):
+    """Several requests at once; their hosts in order. Envoy may close after an answer of its own: the
+    rest is asked again."""
+    hosts = []
     while len(hosts) < len(batch):
-        more = sock.recv(65536)
-        assert more, f"closed after {data!r}"
-        *heads, data = (data + more).split(b"\r\n\r\n")
-        for head in heads:
-            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-            hosts.append((head.split(b" ", 2)[1].decode(), fields.get(b"x-host", b"").decode()))
-            skip = int(fields.get(b"content-length", b"0"))
-            assert skip == 0 or len(data) >= skip or len(hosts) == len(batch)
-            data = data[skip:] if len(heads) == 1 else data
+        before = len(hosts)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+            sock.sendall("".join(f"GET /{index}/ HTTP/1.1\r\nHost: test\r\nx-key: {key}\r\n\r\n"
+                                 for key in batch[before:]).encode())
+            data = b""
+            while len(hosts) < len(batch):
+                head, found, rest = data.partition(b"\r\n\r\n")
+                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:]
+                              if b": " in line)
+                length = int(fields.get(b"content-length", b"0"))
+                if found and len(rest) >= length:
+                    hosts.append((head.split(b" ", 2)[1].decode(), fields.get(b"x-host", b"").decode()))
+                    data = rest[length:]
+                    continue
+                try:
+                    more = sock.recv(65536)
+                except ConnectionResetError:
+                    more = b""
+                if not more:
+                    break
+                data += more
+        assert len(hosts) > before, f"no answer in {SCENARIOS[index][0]}"
     return hosts
 
 
@@ -200,15 +287,14 @@ def _hold(proxy, upstream, key):
 def play(name, folder, upstream, number):
     """play returns [[(status, host) of each key] of each scenario], and last the hosts of requests
     that are held, with bounded loads."""
-    scenarios, port = SCENARIOS, upstream.port
-    proxy = peers.start(name, folder, bootstrap(port, scenarios), concurrency=1, log_level="error")
+    proxy = peers.start(name, folder, bootstrap(upstream.port, SCENARIOS), concurrency=1,
+                        log_level="error")
     try:
         found = []
-        with socket.create_connection(("127.0.0.1", proxy.port()), timeout=60) as sock:
-            for index in range(len(scenarios)):
-                asked = keys(number)
-                found.append([answer for at in range(0, number, BATCH)
-                              for answer in _ask(sock, index, asked[at:at + BATCH])])
+        port, asked = proxy.port(), keys(number)
+        for index in range(len(SCENARIOS)):
+            found.append([answer for at in range(0, number, BATCH)
+                          for answer in _ask(port, index, asked[at:at + BATCH])])
         found.append([host for key in keys(HOLDERS, 2) for host in _hold(proxy, upstream, key)])
         assert not proxy.findings(), proxy.log()
         return found
