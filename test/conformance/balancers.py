@@ -256,6 +256,8 @@ def _ask(port, index, batch):
                 if found and len(rest) >= length:
                     hosts.append((head.split(b" ", 2)[1].decode(), fields.get(b"x-host", b"").decode()))
                     data = rest[length:]
+                    if fields.get(b"connection") == b"close":
+                        break
                     continue
                 try:
                     more = sock.recv(65536)
@@ -293,6 +295,10 @@ def play(name, folder, upstream, number):
         found = []
         port, asked = proxy.port(), keys(number)
         for index in range(len(SCENARIOS)):
+            first = _ask(port, index, asked[:1])
+            if first[0][0] == "503":  # nobody for any key; and Envoy closes slowly
+                found.append(first)
+                continue
             found.append([answer for at in range(0, number, BATCH)
                           for answer in _ask(port, index, asked[at:at + BATCH])])
         found.append([host for key in keys(HOLDERS, 2) for host in _hold(proxy, upstream, key)])
@@ -313,6 +319,8 @@ def compare(folder, number):
     rows = []
     titles = [title for title, *_ in SCENARIOS] + ["ring, bounded, requests held"]
     for title, one, two in zip(titles, ours, theirs):
+        if len(one) != len(two):
+            one, two = one[:1], two[:1]
         other = [(i, a, b) for i, (a, b) in enumerate(zip(one, two)) if a != b]
         rows.append((title, len(set(two)), len(other), other[:1]))
     return rows
