@@ -55,11 +55,11 @@ struct cluster_table {
 /* cluster_state_new makes the state of a name, with one reference. Main. */
 struct cluster_state *cluster_state_new(const struct reclaim_home *home,
                                         const struct cluster_config *config);
-/* cluster_state_table_stats makes the statistics of the policy's hash table, once. Main. */
-void cluster_state_table_stats(struct cluster_state *s, const struct cluster_config *config);
-
 struct cluster_state *cluster_state_ref(struct cluster_state *s);
 void cluster_state_unref(struct cluster_state *s);
+
+/* cluster_state_table_stats makes the statistics of the policy's hash table, once. Main. */
+void cluster_state_table_stats(struct cluster_state *s, const struct cluster_config *config);
 
 /* cluster_node_new makes a node from references it takes itself; one reference for the caller. */
 struct cluster_node *cluster_node_new(const struct reclaim_home *home,
