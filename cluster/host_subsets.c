@@ -115,6 +115,7 @@ struct dividing {
     const struct host_group *group;
     struct host *host;
     const struct subset_selector *selector;
+    uint32_t combinations; /* of the present host and selector; lists may multiply without end */
     bool full;
 };
 
@@ -129,7 +130,7 @@ static void add_member(struct members *m, const struct host_group *g, struct hos
 static void put(struct dividing *d, struct packed *k)
 {
     struct members *m = map_get(&d->members, str_n(k->p, k->len));
-    if (!m && d->members.num >= SUBSETS_MAX) {
+    if (++d->combinations > SUBSETS_MAX || (!m && d->members.num >= SUBSETS_MAX)) {
         d->full = true;
         return;
     }
@@ -261,6 +262,7 @@ static void divide_all(struct dividing *d, const struct host_set_spec *spec)
             d->host = d->group->hosts[i];
             for (uint32_t j = 0; j < d->config->num_selectors; j++) {
                 d->selector = &d->config->selectors[j];
+                d->combinations = 0;
                 divide(d, 0, &k);
             }
         }
