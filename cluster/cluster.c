@@ -7,6 +7,24 @@
 
 enum { MILLION = 1000000 };
 
+static void count_subset(const struct cluster *c, const struct lb_choice *choice)
+{
+    switch (choice->subset) {
+    case LB_SUBSET_NONE:
+        return;
+    case LB_SUBSET_SELECTED:
+        stats_inc(c->stats, c->thread, CLUSTER_LB_SUBSETS_SELECTED);
+        return;
+    case LB_SUBSET_FALLBACK:
+        if (choice->host)
+            stats_inc(c->stats, c->thread, CLUSTER_LB_SUBSETS_FALLBACK);
+        return;
+    case LB_SUBSET_PANIC:
+        if (choice->host)
+            stats_inc(c->stats, c->thread, CLUSTER_LB_SUBSETS_FALLBACK_PANIC);
+    }
+}
+
 struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
 {
     struct lb_choice choice = {0};
@@ -19,9 +37,12 @@ struct host *cluster_pick(struct cluster *c, const struct lb_request *rq)
             return host_ref(wanted);
         if (rq->override_host && rq->override_strict)
             return NULL;
+        if (c->config->slow_start)
+            c->lb->now_ms = loop_now_ms(c->loop);
         choice = lb_pick(c->lb, rq);
         if (choice.panic)
             stats_inc(c->stats, c->thread, CLUSTER_LB_HEALTHY_PANIC);
+        count_subset(c, &choice);
     }
     return host_ref(choice.host);
 }

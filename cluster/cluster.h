@@ -26,7 +26,14 @@ enum cluster_type {
     CLUSTER_STRICT_DNS,
     CLUSTER_LOGICAL_DNS
 };
-enum lb_policy { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RANDOM, LB_CLUSTER_PROVIDED };
+enum lb_policy {
+    LB_ROUND_ROBIN,
+    LB_LEAST_REQUEST,
+    LB_RANDOM,
+    LB_CLUSTER_PROVIDED,
+    LB_RING_HASH,
+    LB_MAGLEV,
+};
 
 /* What HTTP speaks to the hosts (HttpProtocolOptions). */
 enum upstream_http {
@@ -34,6 +41,13 @@ enum upstream_http {
     UPSTREAM_HTTP2,      /* explicit_http_config.http2_protocol_options */
     UPSTREAM_DOWNSTREAM, /* use_downstream_protocol_config: what the client speaks */
     UPSTREAM_AUTO,       /* auto_config: what ALPN chooses */
+};
+
+/* A host that is new, or is healthy again, gets its share over a time (slow_start_config). */
+struct slow_start {
+    uint64_t window_ms;
+    double aggression; /* the share grows with time to the power of 1 / aggression */
+    double least;      /* of the weight, from the first moment on */
 };
 
 /* A control plane that a cluster depends on. */
@@ -67,7 +81,13 @@ struct cluster_config {
     bool locality_weighted;
     bool close_on_host_set_change;
     bool close_on_health_failure;
-    uint32_t choice_count;
+    uint32_t choice_count;               /* least request: of so many hosts, */
+    bool full_scan;                      /* or of all */
+    double active_bias;                  /* active_request_bias */
+    const struct slow_start *slow_start; /* NULL: hosts get all of their share at once */
+    const struct lb_table_config *table; /* ring hash, Maglev; else NULL */
+    const struct subset_config *subsets; /* lb_subset_config; NULL: none */
+    uint32_t balance_factor;             /* hash_balance_factor; 0: no bound */
     enum upstream_http http;
     struct http1_options http1;
     struct http2_options http2_options;
@@ -153,6 +173,9 @@ void cluster_release(struct cluster *c);
 struct lb_request { /* what a balancer may look at; borrowed for the call */
     uint64_t hash;
     bool has_hash;
+    const struct labels *match; /* the metadata that hosts must have, sorted; NULL: none given */
+    const struct labels *const *fallbacks; /* fallback_list of it: to be tried in turn */
+    uint32_t num_fallbacks;
     const struct addr *original_dst; /* ORIGINAL_DST: where the downstream connection was going */
     struct host *const *tried;       /* previous_hosts: pass these by */
     size_t num_tried;

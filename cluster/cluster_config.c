@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "cluster/address.h"
 #include "cluster/cluster_limits.h"
+#include "cluster/cluster_policy.h"
 #include "cluster/dns_config.h"
 #include "cluster/load_assignment.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
@@ -42,6 +43,7 @@ struct cluster_config *cluster_config_new(const struct reclaim_home *home, struc
     c->cleanup_interval_ms = CLUSTER_CLEANUP_MS;
     c->healthy_panic_per_cent = CLUSTER_PANIC_PER_CENT;
     c->choice_count = CLUSTER_CHOICE_COUNT;
+    c->active_bias = 1;
     circuit_limits_default(&c->limits[PRIORITY_DEFAULT]);
     circuit_limits_default(&c->limits[PRIORITY_HIGH]);
     return c;
@@ -154,96 +156,6 @@ static bool compile_type(struct compiling *c, const cluster_message *msg)
         errors_add(c->e, "type", "%d is not a discovery type", (int)msg->type);
         return false;
     }
-}
-
-static void compile_policy(struct compiling *c, const cluster_message *msg)
-{
-    switch (msg->lb_policy) {
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__ROUND_ROBIN:
-        c->out->lb_policy = LB_ROUND_ROBIN;
-        break;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__LEAST_REQUEST:
-        c->out->lb_policy = LB_LEAST_REQUEST;
-        break;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__RANDOM:
-        c->out->lb_policy = LB_RANDOM;
-        break;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__CLUSTER_PROVIDED:
-        c->out->lb_policy = LB_CLUSTER_PROVIDED;
-        if (c->out->type != CLUSTER_ORIGINAL_DST)
-            errors_add(c->e, "lb_policy", "CLUSTER_PROVIDED needs type ORIGINAL_DST");
-        break;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__RING_HASH:
-        errors_add(c->e, "lb_policy", "RING_HASH is not supported yet");
-        return;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__MAGLEV:
-        errors_add(c->e, "lb_policy", "MAGLEV is not supported yet");
-        return;
-    default:
-        errors_add(c->e, "lb_policy", "%d is not supported", (int)msg->lb_policy);
-        return;
-    }
-    if (c->out->type == CLUSTER_ORIGINAL_DST && c->out->lb_policy != LB_CLUSTER_PROVIDED)
-        errors_add(c->e, "lb_policy", "type ORIGINAL_DST needs CLUSTER_PROVIDED");
-}
-
-static void
-compile_original_dst(struct compiling *c,
-                     const Envoy__Config__Cluster__V3__Cluster__OriginalDstLbConfig *msg)
-{
-    size_t mark = errors_push(c->e, "original_dst_lb_config");
-    struct cluster_config *out = c->out;
-    struct str name = str_of(msg->http_header_name);
-    char *lower;
-
-    out->use_http_header = msg->use_http_header;
-    if (name.len && !msg->use_http_header)
-        errors_add(c->e, "http_header_name", "needs use_http_header");
-    if (name.len == 0)
-        name = STR("x-envoy-original-dst-host");
-    lower = arena_bytes(&out->arena, name.len);
-    for (size_t i = 0; i < name.len; i++)
-        lower[i] = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] + 32) : name.p[i];
-    out->http_header_name = str_n(lower, name.len);
-    out->upstream_port_override = wkt_u32(msg->upstream_port_override, 0);
-    if (out->upstream_port_override > UINT16_MAX)
-        errors_add(c->e, "upstream_port_override", "is not a port");
-    errors_pop(c->e, mark);
-}
-
-static void compile_lb_config(struct compiling *c, const cluster_message *msg)
-{
-    switch (msg->lb_config_case) {
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_LEAST_REQUEST_LB_CONFIG:
-        c->out->choice_count = wkt_u32(msg->least_request_lb_config->choice_count,
-                                       CLUSTER_CHOICE_COUNT);
-        if (c->out->choice_count < 2)
-            errors_add(c->e, "least_request_lb_config.choice_count", "must be at least 2");
-        if (c->out->lb_policy != LB_LEAST_REQUEST)
-            errors_warn(c->e, "least_request_lb_config", "has no effect with this lb_policy");
-        return;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ORIGINAL_DST_LB_CONFIG:
-        compile_original_dst(c, msg->original_dst_lb_config);
-        if (c->out->type != CLUSTER_ORIGINAL_DST)
-            errors_warn(c->e, "original_dst_lb_config", "has no effect with this type");
-        return;
-    case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ROUND_ROBIN_LB_CONFIG:
-    default:
-        return;
-    }
-}
-
-static void compile_common_lb(struct compiling *c,
-                              const Envoy__Config__Cluster__V3__Cluster__CommonLbConfig *msg)
-{
-    if (!msg)
-        return;
-    if (msg->healthy_panic_threshold)
-        c->out->healthy_panic_per_cent = (uint32_t)msg->healthy_panic_threshold->value;
-    c->out->locality_weighted =
-        msg->locality_config_specifier_case ==
-        ENVOY__CONFIG__CLUSTER__V3__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG;
-    c->out->close_on_host_set_change = msg->close_connections_on_host_set_change;
 }
 
 /* --- where endpoints come from --- */
@@ -466,9 +378,7 @@ struct cluster_config *cluster_config_compile(const struct cluster_compile_env *
         compile_assignment(&c, msg);
     if (!c.out->dns)
         dns_config_unused(msg, e);
-    compile_policy(&c, msg);
-    compile_lb_config(&c, msg);
-    compile_common_lb(&c, msg->common_lb_config);
+    cluster_compile_policy(msg, c.out, &c.scratch, e, env->pb);
     compile_eds(&c, msg->eds_cluster_config);
     compile_rest(&c, msg);
     compile_sockets(&c, msg);

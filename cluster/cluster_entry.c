@@ -3,6 +3,9 @@
 #include "cluster/clusters_private.h"
 #include "cluster/outlier.h"
 
+/* Points of a hash table made at a time: some milliseconds. */
+enum { CLUSTER_SLICE = 32768 };
+
 static void count(struct clusters *c, uint32_t stat)
 {
     stats_inc(c->stats, loop_thread_index(c->loop), stat);
@@ -44,14 +47,23 @@ static void members_changed(struct cluster_entry *e)
     clusters_dirty(e);
 }
 
-void entry_build(struct cluster_entry *e)
+bool entry_build(struct cluster_entry *e)
 {
-    if (!e->rebuild)
-        return;
-    e->rebuild = false;
+    uint64_t budget = e->hosts ? CLUSTER_SLICE : UINT64_MAX;
+    if (e->rebuild) {
+        e->rebuild = false;
+        host_set_unref(e->next);
+        e->next = membership_build(&e->members, e->active->config);
+    }
+    if (!e->next)
+        return true;
+    if (!host_set_step(e->next, &budget))
+        return false;
     host_set_unref(e->hosts);
-    e->hosts = membership_build(&e->members, e->active->config);
+    e->hosts = e->next;
+    e->next = NULL;
     e->state->hosts = e->hosts;
+    return true;
 }
 
 /* --- versions ------------------------------------------------------------------------------------
@@ -173,6 +185,7 @@ static void activate(struct cluster_entry *e)
         e->state->track_remaining[p] = v->config->limits[p].track_remaining;
     }
     set_outlier(e, v->config);
+    cluster_state_table_stats(e->state, v->config);
     if (membership_update(&e->members, v->assignment, v->config) == MEMBERS_OTHER)
         e->state->membership_change++;
     if (!v->eds && !v->dns) { /* said all it has to say; the hosts stay */
@@ -382,8 +395,9 @@ void entry_remove(struct cluster_entry *e)
     }
     membership_cleanup(&e->members);
     e->rebuild = false;
+    host_set_unref(e->next);
     host_set_unref(e->hosts);
-    e->hosts = NULL;
+    e->next = e->hosts = NULL;
     count(c, CLUSTERS_REMOVED);
     clusters_dirty(e);
     clusters_counted(c);
@@ -401,6 +415,7 @@ void entry_free(struct cluster_entry *e)
     }
     list_remove(&e->dirty_link);
     membership_cleanup(&e->members);
+    host_set_unref(e->next);
     host_set_unref(e->hosts);
     cluster_state_unref(e->state);
     mem_free((void *)(uintptr_t)e->name.p);

@@ -90,7 +90,10 @@
     X(CLUSTER_ORIGINAL_DST_HOST_INVALID, "original_dst_host_invalid", COUNTER)                     \
     X(CLUSTER_LB_HEALTHY_PANIC, "lb_healthy_panic", COUNTER)                                       \
     X(CLUSTER_HTTP2_STREAMS_ACTIVE, "http2.streams_active", GAUGE)                                 \
-    X(CLUSTER_HTTP2_PENDING_SEND_BYTES, "http2.pending_send_bytes", GAUGE)
+    X(CLUSTER_HTTP2_PENDING_SEND_BYTES, "http2.pending_send_bytes", GAUGE)                         \
+    X(CLUSTER_LB_SUBSETS_SELECTED, "lb_subsets_selected", COUNTER)                                 \
+    X(CLUSTER_LB_SUBSETS_FALLBACK, "lb_subsets_fallback", COUNTER)                                 \
+    X(CLUSTER_LB_SUBSETS_FALLBACK_PANIC, "lb_subsets_fallback_panic", COUNTER)
 
 /* Of main, seldom: kept in struct cluster_state and read from there, as the next ones. */
 #define CLUSTER_STATS_MAIN(X)                                                                      \
@@ -106,6 +109,7 @@
     X(CLUSTER_MEMBERSHIP_HEALTHY, "membership_healthy", GAUGE)                                     \
     X(CLUSTER_MEMBERSHIP_DEGRADED, "membership_degraded", GAUGE)                                   \
     X(CLUSTER_MEMBERSHIP_EXCLUDED, "membership_excluded", GAUGE)                                   \
+    X(CLUSTER_LB_SUBSETS_ACTIVE, "lb_subsets_active", GAUGE)                                       \
     X(CLUSTER_MAX_HOST_WEIGHT, "max_host_weight", GAUGE)                                           \
     X(CLUSTER_WARMING_STATE, "warming_state", GAUGE)                                               \
     CLUSTER_STATS_CIRCUIT(X, DEFAULT, "default")                                                   \
@@ -143,6 +147,20 @@ enum { CLUSTER_STATS(STATS_ENUM) CLUSTER_NUM_STATS };
 
 enum { OUTLIER_STATS(STATS_ENUM) OUTLIER_NUM_STATS };
 
+/* Of clusters with a hash table, "cluster.NAME.ring_hash_lb." and "cluster.NAME.maglev_lb.": read
+ * from the tables (table.c). */
+#define RING_STATS(X)                                                                              \
+    X(RING_SIZE, "size", GAUGE)                                                                    \
+    X(RING_MIN_HASHES, "min_hashes_per_host", GAUGE)                                               \
+    X(RING_MAX_HASHES, "max_hashes_per_host", GAUGE)
+
+#define MAGLEV_STATS(X)                                                                            \
+    X(MAGLEV_MIN_ENTRIES, "min_entries_per_host", GAUGE)                                           \
+    X(MAGLEV_MAX_ENTRIES, "max_entries_per_host", GAUGE)
+
+enum { RING_STATS(STATS_ENUM) RING_NUM_STATS };
+enum { MAGLEV_STATS(STATS_ENUM) MAGLEV_NUM_STATS };
+
 /* "cluster_manager." */
 #define CLUSTERS_STATS(X)                                                                          \
     X(CLUSTERS_ADDED, "cluster_added", COUNTER)                                                    \
@@ -159,4 +177,6 @@ enum { CLUSTERS_STATS(STATS_ENUM) CLUSTERS_NUM_STATS };
 
 extern struct stats_table cluster_stats_table;
 extern struct stats_table outlier_stats_table;
+extern struct stats_table ring_stats_table;
+extern struct stats_table maglev_stats_table;
 extern struct stats_table clusters_stats_table;

@@ -31,7 +31,10 @@ static void put_entry(struct clusters *c, struct cluster_table *t, struct cluste
     }
     if (!e->active)
         return; /* removed, and added again, and still warming */
-    entry_build(e);
+    if (!entry_build(e)) {
+        list_push_tail(&c->unfinished, &e->dirty_link);
+        return;
+    }
     n = cluster_node_new(&c->home, e->active->config, e->hosts, e->state);
     cluster_table_put(t, n);
     cluster_node_unref(n);
@@ -45,6 +48,8 @@ static void publish(void *arg)
 
     while ((it = list_pop_head(&c->dirty)))
         put_entry(c, t, CONTAINER_OF(it, struct cluster_entry, dirty_link));
+    while ((it = list_pop_head(&c->unfinished)))
+        clusters_dirty(CONTAINER_OF(it, struct cluster_entry, dirty_link));
     if (c->own_changed)
         cluster_table_set_own(t, c->own, (uint32_t)c->num_own);
     c->own_changed = false;
@@ -298,6 +303,7 @@ struct clusters *clusters_new(const struct clusters_options *opts)
     arena_init(&c->arena, 0);
     map_init(&c->entries, false);
     list_init(&c->dirty);
+    list_init(&c->unfinished);
     task_init(&c->publish_task, publish, c);
     task_init(&c->init_task, advance, c);
     c->stats = stats_scope_named(&clusters_stats_table, STR("cluster_manager"));

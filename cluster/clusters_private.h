@@ -47,6 +47,7 @@ struct cluster_entry {
     struct cluster_version *active, *warming; /* NULL: none */
     struct membership members;
     struct host_set *hosts; /* referenced: published last */
+    struct host_set *next;  /* its tables are being built; NULL: none */
     bool rebuild;           /* hosts is out of date */
     struct list dirty_link; /* has something to publish */
 };
@@ -63,6 +64,7 @@ struct clusters {
     struct worker_clusters **workers;
     size_t num_workers, cap_workers;
     struct list dirty;
+    struct list unfinished; /* of the present publication: their host sets are not built yet */
     struct task publish_task, init_task;
     struct addr *own; /* to be published with the next table; NULL: as before */
     size_t num_own;
@@ -92,8 +94,9 @@ void entry_free(struct cluster_entry *e);
 void entry_start(struct cluster_version *v);
 
 /* entry_build makes the host set to publish, if the members, their health or the configuration
- * changed since, and keeps it in e->hosts. */
-void entry_build(struct cluster_entry *e);
+ * changed since, and keeps it in e->hosts. False: a large one of a cluster that has hosts already
+ * takes more than one call, and nothing is published before. */
+bool entry_build(struct cluster_entry *e);
 
 /* clusters_dirty has e published at the end of this iteration. */
 void clusters_dirty(struct cluster_entry *e);

@@ -1,6 +1,8 @@
 #include "cluster/host.h"
 
 #include "base/alloc.h"
+#include "cluster/load_assignment.h"
+#include <time.h>
 
 static struct str keep(char **at, struct str s)
 {
@@ -15,7 +17,17 @@ static void host_free(void *arg)
 {
     struct host *h = arg;
     mem_free(h->text);
+    mem_free(h->labels);
     mem_free(h);
+}
+
+static void begin_slowly(struct host *h)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t); /* what loop_now_ms goes by */
+    atomic_store_explicit(&h->slow_from_ms,
+                          (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
+                          memory_order_relaxed);
 }
 
 struct host *host_new(const struct reclaim_home *home, const struct host_info *info)
@@ -37,6 +49,7 @@ struct host *host_new(const struct reclaim_home *home, const struct host_info *i
     h->sub_zone = keep(&at, info->sub_zone);
     h->transport_index = info->transport_index;
     h->weight = 1;
+    begin_slowly(h);
     return h;
 }
 
@@ -60,6 +73,15 @@ bool host_is(const struct host *h, const struct host_info *info)
            str_eq(h->zone, info->zone) && str_eq(h->sub_zone, info->sub_zone);
 }
 
+bool host_set_labels(struct host *h, const struct labels *l)
+{
+    if (labels_equal(h->labels, l))
+        return false;
+    mem_free(h->labels);
+    h->labels = labels_copy(l);
+    return true;
+}
+
 bool host_set_flag(struct host *h, uint32_t flag)
 {
     uint32_t before = atomic_fetch_or_explicit(&h->health, flag, memory_order_relaxed);
@@ -69,5 +91,7 @@ bool host_set_flag(struct host *h, uint32_t flag)
 bool host_clear_flag(struct host *h, uint32_t flag)
 {
     uint32_t before = atomic_fetch_and_explicit(&h->health, ~flag, memory_order_relaxed);
+    if (before & flag & HOST_FAILED_ACTIVE_HC)
+        begin_slowly(h);
     return (before & flag) != 0;
 }

@@ -9,10 +9,14 @@
 
 #include "base/addr.h"
 #include "base/arena.h"
+#include "cluster/lb_table.h"
 #include "cluster/reclaim.h"
 #include <stdatomic.h>
 
 struct cluster_state;
+struct host_subsets;
+struct labels;
+struct subset_config;
 
 enum { /* why a host is not healthy; several may hold */
        HOST_FAILED_ACTIVE_HC = 1,
@@ -52,12 +56,15 @@ struct host {
 
     /* main thread only: the balancers look at the host set's copies */
     uint32_t weight, priority;
-    uint32_t eds_health; /* envoy.config.core.v3.HealthStatus, as sent */
-    uint32_t mark;       /* scratch of load_assignment.c */
+    uint32_t eds_health;   /* envoy.config.core.v3.HealthStatus, as sent */
+    uint32_t mark;         /* scratch of load_assignment.c */
+    struct labels *labels; /* metadata "envoy.lb"; owned; NULL: none */
 
     char apart[64];          /* what workers write is on cache lines of its own */
     _Atomic uint32_t health; /* HOST_* set; 0 healthy */
-    _Atomic bool removed;    /* no longer a member: pools close what is idle */
+    _Atomic uint64_t
+        slow_from_ms;     /* loop_now_ms: it came, or passed its active health check again */
+    _Atomic bool removed; /* no longer a member: pools close what is idle */
     _Atomic uint32_t cx_active, rq_active, rq_pending_active;
     _Atomic uint64_t cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     _Atomic uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
@@ -70,6 +77,10 @@ struct host *host_new(const struct reclaim_home *home, const struct host_info *i
 /* host_ref and host_unref: any thread. The last unref frees through main; NULL is fine. */
 struct host *host_ref(struct host *h);
 void host_unref(struct host *h);
+
+/* host_set_labels takes a copy of the labels (NULL: none) if they are others than the host has;
+ * true if so. Main thread. */
+bool host_set_labels(struct host *h, const struct labels *l);
 
 /* host_is says whether the host was made from equal info, so that it can stay. */
 bool host_is(const struct host *h, const struct host_info *info);
@@ -103,6 +114,14 @@ struct host_locality { /* only with locality weights */
     struct host_list lists[NUM_HOST_LISTS];
 };
 
+/* What a hash chooses from: the hosts of the list in force, healthy or all, and their table. */
+struct host_table {
+    struct host **hosts;
+    const double *weights; /* all of them together: 1 */
+    uint32_t num;
+    struct lb_table *table;
+};
+
 struct host_priority {
     struct host_list lists[NUM_HOST_LISTS];
     struct host_locality *localities; /* NULL: the lists are not divided */
@@ -111,6 +130,7 @@ struct host_priority {
                                         hosts get; [HOSTS_ALL] unused */
     uint64_t weight[NUM_HOST_LISTS]; /* sums of the lists' weights */
     bool panic;                      /* too few healthy: all hosts are used */
+    struct host_table hash;          /* only with spec.table */
 };
 
 struct host_set {
@@ -125,8 +145,9 @@ struct host_set {
     bool weighted_health;
     uint32_t num_healthy, num_degraded;
     uint32_t max_weight;
-    uint32_t membership; /* another number, other members */
-    uint32_t drop_ppm;   /* drop_overloads: so many requests in a million are refused */
+    uint32_t membership;          /* another number, other members */
+    uint32_t drop_ppm;            /* drop_overloads: so many requests in a million are refused */
+    struct host_subsets *subsets; /* lb_subset.h; NULL: not divided */
     struct arena arena;
 };
 
@@ -147,6 +168,8 @@ struct host_set_spec {
     bool weighted_health; /* a priority's health is that of its weights, not of its hosts */
     uint32_t membership;
     uint32_t drop_ppm;
+    const struct lb_table_config *table; /* NULL: none is needed */
+    const struct subset_config *subsets; /* NULL: not divided */
 };
 
 enum { HOST_OVERPROVISIONING = 140, HOST_PRIORITY_MAX = 128 };
@@ -155,6 +178,11 @@ enum { HOST_OVERPROVISIONING = 140, HOST_PRIORITY_MAX = 128 };
  * health as it is now; it references the hosts. Main thread. */
 struct host_set *host_set_new(const struct reclaim_home *home,
                               const struct host_set_spec *spec) WARN_UNUSED;
+
+/* host_set_step goes on building the tables of a set that was made with spec.table, until the
+ * budget (lb_table_step) is used up; true when the set is fit to be used. The hosts' hostnames and
+ * labels must not change before. Main thread. */
+bool host_set_step(struct host_set *s, uint64_t *budget) WARN_UNUSED;
 
 /* host_set_find returns the member of that address, NULL: none. Costs a comparison a member. Any
  * thread. */

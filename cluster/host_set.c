@@ -1,4 +1,7 @@
 #include "cluster/host.h"
+#include "cluster/lb_subset.h"
+#include "cluster/load_assignment.h"
+#include <stdlib.h>
 
 /* The lists of one kind of hosts share memory where they are equal: in the common case all hosts
  * are healthy and there is one list. */
@@ -180,11 +183,101 @@ static void compute_load(struct host_set *s, uint32_t threshold)
         load_in_total_panic(s);
 }
 
+/* --- tables --- */
+
+static struct str hash_key(const struct host *h, bool use_hostname)
+{
+    struct str key = labels_text(h->labels, STR("hash_key"));
+    if (key.len)
+        return key;
+    return use_hostname ? h->hostname : h->address_text;
+}
+
+static uint64_t sum_of(const struct host_list *l)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < l->num; i++)
+        sum += l->hosts[i]->weight;
+    return sum;
+}
+
+/* The hosts of one list with `share` of all requests between them. */
+static void add_hosts(struct host_table *t, double *weights, const struct host_list *l,
+                      double share)
+{
+    uint64_t sum = sum_of(l);
+    for (uint32_t i = 0; i < l->num; i++) {
+        weights[t->num] = l->hosts[i]->weight * share / (double)sum;
+        t->hosts[t->num++] = l->hosts[i];
+    }
+}
+
+static int by_place(const void *pa, const void *pb)
+{
+    const struct host_locality *const *a = pa, *const *b = pb;
+    const struct host *x = (*a)->lists[HOSTS_ALL].hosts[0], *y = (*b)->lists[HOSTS_ALL].hosts[0];
+    int order = str_cmp(x->region, y->region);
+    if (!order)
+        order = str_cmp(x->zone, y->zone);
+    if (!order)
+        order = str_cmp(x->sub_zone, y->sub_zone);
+    return order ? order : *a < *b ? -1 : 1;
+}
+
+/* With locality weights each locality has its share of the requests, and one without weight none:
+ * in the order of their names, so that the table does not depend on how they are listed. */
+static void add_localities(struct host_set *s, struct host_priority *p, double *weights,
+                           enum host_list_kind kind)
+{
+    const struct host_locality **order = arena_alloc(&s->arena, p->num_localities * sizeof(*order));
+    uint64_t sum = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->num_localities; i++) {
+        if (p->localities[i].lists[HOSTS_ALL].num == 0)
+            continue;
+        order[n++] = &p->localities[i];
+        sum += p->localities[i].weight;
+    }
+    if (n > 1)
+        qsort(order, n, sizeof(*order), by_place);
+    for (uint32_t i = 0; i < n; i++) {
+        if (order[i]->weight)
+            add_hosts(&p->hash, weights, &order[i]->lists[kind],
+                      (double)order[i]->weight / (double)sum);
+    }
+}
+
+/* Degraded hosts have no place in a table, as in Envoy. */
+static void make_table(struct host_set *s, struct host_priority *p,
+                       const struct lb_table_config *config)
+{
+    enum host_list_kind kind = p->panic ? HOSTS_ALL : HOSTS_HEALTHY;
+    const struct host_list *l = &p->lists[kind];
+    double *weights = arena_alloc(&s->arena, l->num * sizeof(*weights));
+    struct lb_table_entry *entries;
+
+    p->hash.hosts = arena_alloc(&s->arena, l->num * sizeof(struct host *));
+    p->hash.weights = weights;
+    if (p->localities)
+        add_localities(s, p, weights, kind);
+    else
+        add_hosts(&p->hash, weights, l, 1);
+    entries = mem_alloc(p->hash.num * sizeof(*entries));
+    for (uint32_t i = 0; i < p->hash.num; i++)
+        entries[i] = (struct lb_table_entry){
+            .key = hash_key(p->hash.hosts[i], config->use_hostname), .weight = weights[i]};
+    p->hash.table = lb_table_new(config, entries, p->hash.num);
+    mem_free(entries);
+}
+
 static void host_set_free(void *arg)
 {
     struct host_set *s = arg;
     for (uint32_t i = 0; i < s->num_hosts; i++)
         host_unref(s->hosts[i]);
+    for (uint32_t i = 0; i < s->num_priorities; i++)
+        lb_table_free(&s->priorities[i].hash.table);
+    host_subsets_free(&s->subsets);
     arena_cleanup(&s->arena);
     mem_free(s);
 }
@@ -250,7 +343,21 @@ struct host_set *host_set_new(const struct reclaim_home *home, const struct host
             fill_localities(s, prio, spec->groups + first, g - first, at);
     }
     compute_load(s, spec->panic_per_cent);
+    for (uint32_t p = 0; spec->table && p < s->num_priorities; p++)
+        make_table(s, &s->priorities[p], spec->table);
+    if (spec->subsets)
+        s->subsets = host_subsets_new(home, spec);
     return s;
+}
+
+bool host_set_step(struct host_set *s, uint64_t *budget)
+{
+    for (uint32_t p = 0; p < s->num_priorities; p++) {
+        struct lb_table *t = s->priorities[p].hash.table;
+        if (t && !lb_table_step(t, budget))
+            return false;
+    }
+    return !s->subsets || host_subsets_step(s->subsets, budget);
 }
 
 struct host_set *host_set_ref(struct host_set *s)

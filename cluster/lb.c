@@ -1,6 +1,8 @@
 #include "cluster/lb.h"
 
 #include "base/random.h"
+#include "cluster/lb_subset.h"
+#include <math.h>
 
 static const struct lb_ops *ops_of(enum lb_policy policy)
 {
@@ -12,17 +14,39 @@ static const struct lb_ops *ops_of(enum lb_policy policy)
         return &lb_least_request;
     case LB_RANDOM:
         return &lb_random;
+    case LB_RING_HASH:
+    case LB_MAGLEV:
+        return &lb_hash;
     }
     return &lb_round_robin;
 }
 
-struct lb *lb_new(const struct cluster_config *config)
+struct lb *lb_new(const struct cluster_config *config, const struct circuit *circuit)
 {
     struct lb *lb = NEW(struct lb);
     lb->ops = ops_of(config->lb_policy);
     lb->choice_count = config->choice_count;
+    lb->active_bias = config->active_bias;
+    lb->full_scan = config->full_scan;
+    lb->balance_factor = config->balance_factor;
+    lb->circuit = circuit;
+    lb->slow = config->slow_start;
     lb->start = random_u64() >> 1;
     return lb;
+}
+
+static bool same_slow(const struct slow_start *a, const struct slow_start *b)
+{
+    if (!a || !b)
+        return a == b;
+    return a->window_ms == b->window_ms && a->aggression == b->aggression && a->least == b->least;
+}
+
+bool lb_same(const struct cluster_config *a, const struct cluster_config *b)
+{
+    return a->lb_policy == b->lb_policy && a->choice_count == b->choice_count &&
+           a->active_bias == b->active_bias && a->full_scan == b->full_scan &&
+           a->balance_factor == b->balance_factor && same_slow(a->slow_start, b->slow_start);
 }
 
 static void drop_states(struct lb *lb)
@@ -34,6 +58,12 @@ static void drop_states(struct lb *lb)
     }
 }
 
+static void drop_inner(struct lb *lb)
+{
+    for (uint32_t i = 0; i < lb->num_inner; i++)
+        lb_free(&lb->inner[i]);
+}
+
 void lb_free(struct lb **lbp)
 {
     struct lb *lb = *lbp;
@@ -41,18 +71,67 @@ void lb_free(struct lb **lbp)
         return;
     *lbp = NULL;
     drop_states(lb);
+    drop_inner(lb);
+    mem_free(lb->inner);
     mem_free(lb->lists);
+    mem_free(lb->shuffle);
     mem_free(lb);
+}
+
+static void update_inner(struct lb *lb, const struct host_set *set)
+{
+    drop_inner(lb);
+    mem_free(lb->inner);
+    lb->num_inner = set->subsets ? set->subsets->num : 0;
+    lb->inner = set->subsets ? mem_zalloc(lb->num_inner * sizeof(*lb->inner)) : NULL;
+}
+
+struct lb *lb_like(const struct lb *lb, const struct host_set *set)
+{
+    struct lb *l = NEW(struct lb);
+    l->ops = lb->ops;
+    l->choice_count = lb->choice_count;
+    l->active_bias = lb->active_bias;
+    l->full_scan = lb->full_scan;
+    l->balance_factor = lb->balance_factor;
+    l->circuit = lb->circuit;
+    l->slow = lb->slow;
+    l->start = random_u64() >> 1;
+    lb_update(l, set);
+    return l;
+}
+
+static uint64_t slow_from(const struct host *h)
+{
+    return atomic_load_explicit(&h->slow_from_ms, memory_order_relaxed);
 }
 
 void lb_update(struct lb *lb, const struct host_set *set)
 {
     drop_states(lb);
+    update_inner(lb, set);
     lb->set = set;
     lb->lists = mem_realloc(lb->lists, set->num_lists * sizeof(*lb->lists));
     for (uint32_t i = lb->num_lists; i < set->num_lists; i++)
         lb->lists[i] = (struct lb_list_state){.next = lb->start};
     lb->num_lists = set->num_lists;
+    lb->slow_until_ms = 0;
+    for (uint32_t i = 0; lb->slow && i < set->num_hosts; i++) {
+        uint64_t until = slow_from(set->hosts[i]) + lb->slow->window_ms;
+        lb->slow_until_ms = until > lb->slow_until_ms ? until : lb->slow_until_ms;
+    }
+}
+
+double lb_slow_weight(const struct lb *lb, const struct host *h, double weight)
+{
+    uint64_t from = slow_from(h), past = lb->now_ms > from ? lb->now_ms - from : 1;
+    double share;
+    if (past >= lb->slow->window_ms)
+        return weight;
+    share = (double)(past ? past : 1) / (double)lb->slow->window_ms;
+    if (lb->slow->aggression != 1)
+        share = pow(share, 1 / lb->slow->aggression);
+    return weight * (share > lb->slow->least ? share : lb->slow->least);
 }
 
 /* --- the priorities that a retry leaves (PreviousPrioritiesConfig) --- */
@@ -120,6 +199,23 @@ static const struct host_priority *other_priority(const struct host_set *set,
     return first; /* what rounding has left over */
 }
 
+const struct host_priority *lb_priority(const struct host_set *set, uint32_t dice,
+                                        enum host_list_kind *kind)
+{
+    uint32_t sum = 0;
+    for (unsigned k = HOSTS_HEALTHY; k < NUM_HOST_LISTS; k++) {
+        for (uint32_t i = 0; i < set->num_priorities; i++) {
+            sum += set->priorities[i].load[k];
+            if (dice < sum) {
+                *kind = (enum host_list_kind)k;
+                return &set->priorities[i];
+            }
+        }
+    }
+    *kind = HOSTS_HEALTHY;
+    return &set->priorities[0];
+}
+
 /* choose_priority follows the load table: healthy hosts of all priorities first, then degraded. */
 static const struct host_priority *
 choose_priority(const struct host_set *set, const struct lb_request *rq, enum host_list_kind *kind)
@@ -131,21 +227,10 @@ choose_priority(const struct host_set *set, const struct lb_request *rq, enum ho
         if (p)
             return p;
     }
-    uint32_t dice, sum = 0;
     *kind = HOSTS_HEALTHY;
     if (set->num_priorities == 1 && set->priorities[0].load[HOSTS_HEALTHY] == 100)
         return &set->priorities[0];
-    dice = (uint32_t)random_below(100);
-    for (unsigned k = HOSTS_HEALTHY; k < NUM_HOST_LISTS; k++) {
-        for (uint32_t i = 0; i < set->num_priorities; i++) {
-            sum += set->priorities[i].load[k];
-            if (dice < sum) {
-                *kind = (enum host_list_kind)k;
-                return &set->priorities[i];
-            }
-        }
-    }
-    return &set->priorities[0];
+    return lb_priority(set, (uint32_t)random_below(ALL), kind);
 }
 
 struct places { /* the localities of one priority that can be chosen, for edf */
@@ -188,7 +273,7 @@ static const struct host_list *choose_list(struct lb *lb, const struct lb_reques
     }
 }
 
-static bool was_tried(const struct lb_request *rq, const struct host *h)
+bool lb_was_tried(const struct lb_request *rq, const struct host *h)
 {
     for (size_t i = 0; i < rq->num_tried; i++) {
         if (rq->tried[i] == h)
@@ -202,6 +287,10 @@ struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq)
     struct lb_choice c = {0};
     unsigned tries = rq->max_tries ? rq->max_tries : 1;
 
+    if (lb->set->subsets)
+        return lb_subset_pick(lb, rq);
+    if (lb->ops->choose)
+        return lb->ops->choose(lb, rq);
     while (tries-- > 0) {
         const struct host_list *list = choose_list(lb, rq, &c.panic);
         if (list->num == 0) {
@@ -209,7 +298,7 @@ struct lb_choice lb_pick(struct lb *lb, const struct lb_request *rq)
             return c;
         }
         c.host = list->hosts[lb->ops->pick(lb, list, &lb->lists[list->id], rq)];
-        if (!was_tried(rq, c.host))
+        if (!lb_was_tried(rq, c.host))
             break;
     }
     return c;

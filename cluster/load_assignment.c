@@ -8,65 +8,16 @@
 #include "envoy/config/endpoint/v3/endpoint.pb-c.h"
 #include <stdlib.h>
 
-static const char match_key[] = "envoy.transport_socket_match";
-
-/* --- labels -------------------------------------------------------------------------------- */
-
-static int by_key(const void *a, const void *b)
-{
-    return str_cmp(((const struct label *)a)->key, ((const struct label *)b)->key);
-}
-
-struct labels *labels_of(const Google__Protobuf__Struct *s, struct arena *a)
-{
-    struct labels *l;
-    if (!s || s->n_fields == 0)
-        return NULL;
-    l = arena_zalloc(a, sizeof(*l) + s->n_fields * sizeof(l->v[0]));
-    for (size_t i = 0; i < s->n_fields; i++) {
-        const Google__Protobuf__Struct__FieldsEntry *f = s->fields[i];
-        struct str packed = f->value ? pb_pack(&f->value->base, a) : STR_NULL;
-        l->v[l->num].key = arena_str(a, str_of(f->key));
-        l->v[l->num].value = pb_canonical(&google__protobuf__value__descriptor, packed, a);
-        l->num++;
-    }
-    qsort(l->v, l->num, sizeof(l->v[0]), by_key);
-    return l;
-}
-
-static bool labels_equal(const struct labels *a, const struct labels *b)
-{
-    if (!a || !b)
-        return a == b;
-    if (a->num != b->num)
-        return false;
-    for (uint32_t i = 0; i < a->num; i++) {
-        if (!str_eq(a->v[i].key, b->v[i].key) || !str_eq(a->v[i].value, b->v[i].value))
-            return false;
-    }
-    return true;
-}
-
-bool labels_match(const struct labels *want, const struct labels *have)
-{
-    uint32_t h = 0;
-    for (uint32_t i = 0; want && i < want->num; i++) {
-        while (have && h < have->num && str_cmp(have->v[h].key, want->v[i].key) < 0)
-            h++;
-        if (!have || h == have->num || !str_eq(have->v[h].key, want->v[i].key) ||
-            !str_eq(have->v[h].value, want->v[i].value))
-            return false;
-    }
-    return true;
-}
+static const struct str match_key = STR("envoy.transport_socket_match");
+static const struct str lb_key = STR("envoy.lb");
 
 /* read_labels finds the labels in metadata; equal to `last`, as is usual, they are shared. */
-static const struct labels *read_labels(const Envoy__Config__Core__V3__Metadata *m,
+static const struct labels *read_labels(const Envoy__Config__Core__V3__Metadata *m, struct str key,
                                         const struct labels *last, struct arena *a)
 {
     const struct labels *l = NULL;
     for (size_t i = 0; m && i < m->n_filter_metadata; i++) {
-        if (str_eq(str_of(m->filter_metadata[i]->key), str_of(match_key)))
+        if (str_eq(str_of(m->filter_metadata[i]->key), key))
             l = labels_of(m->filter_metadata[i]->value, a);
     }
     return l && labels_equal(l, last) ? last : l;
@@ -79,8 +30,8 @@ struct compiling {
     struct errors *e;
     struct map seen; /* addresses and places, in the scratch arena */
     struct arena scratch;
-    const struct labels *last; /* labels of the endpoint before */
-    bool names;                /* an address may be one */
+    const struct labels *last, *last_lb; /* labels of the endpoint before */
+    bool names;                          /* an address may be one */
 };
 
 static bool seen_before(struct compiling *c, const struct addr *addr)
@@ -126,7 +77,8 @@ static bool compile_endpoint(struct compiling *c,
             ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
         out->hostname = arena_str(a, str_of(msg->endpoint->address->socket_address->address));
     out->weight = wkt_u32(msg->load_balancing_weight, 1);
-    out->labels = c->last = read_labels(msg->metadata, c->last, a);
+    out->labels = c->last = read_labels(msg->metadata, match_key, c->last, a);
+    out->lb = c->last_lb = read_labels(msg->metadata, lb_key, c->last_lb, a);
     return true;
 }
 
@@ -145,7 +97,7 @@ static void compile_locality(struct compiling *c,
     }
     out->priority = msg->priority;
     out->weight = wkt_u32(msg->load_balancing_weight, 0);
-    out->labels = read_labels(msg->metadata, NULL, a);
+    out->labels = read_labels(msg->metadata, match_key, NULL, a);
     out->endpoints = v;
     if (out->priority > HOST_PRIORITY_MAX)
         errors_add(c->e, "priority", "must be at most %d", HOST_PRIORITY_MAX);

@@ -29,7 +29,8 @@ struct assigned_endpoint {
     struct str hostname;
     uint32_t weight;             /* at least 1 */
     uint32_t health;             /* envoy.config.core.v3.HealthStatus */
-    const struct labels *labels; /* NULL: none */
+    const struct labels *labels; /* of transport_socket_match; NULL: none */
+    const struct labels *lb;     /* metadata "envoy.lb"; NULL: none */
 };
 
 struct assigned_locality {
@@ -79,6 +80,20 @@ void load_assignment_unref(struct load_assignment *la);
 
 /* labels_of copies a Struct's fields into the arena; NULL when it is NULL or empty. */
 struct labels *labels_of(const struct Google__Protobuf__Struct *s, struct arena *a);
+
+/* labels_copy makes one allocation of a set, to be freed with mem_free; NULL gives NULL. */
+struct labels *labels_copy(const struct labels *l) WARN_UNUSED;
+
+/* labels_equal compares two sets, either of which may be NULL. */
+bool labels_equal(const struct labels *a, const struct labels *b);
+
+/* labels_sort puts them in order, as every set is that others are compared with. */
+void labels_sort(struct labels *l);
+
+/* labels_get finds a value, serialised; empty if there is none. labels_text the same of a string,
+ * and empty if it is no string. */
+struct str labels_get(const struct labels *l, struct str key);
+struct str labels_text(const struct labels *l, struct str key);
 
 /* labels_match says whether `have` has all of `want` (NULL or empty: everything matches). */
 bool labels_match(const struct labels *want, const struct labels *have);

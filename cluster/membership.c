@@ -153,6 +153,8 @@ static void take_locality(struct membership *m, const struct former *f,
         h->weight = ep->weight;
         h->priority = l->priority;
         h->mark = m->mark;
+        if (host_set_labels(h, ep->lb))
+            changed(change);
         if (set_health(h, ep->health))
             changed(change);
         m->order[m->num_hosts++] = h;
@@ -241,6 +243,8 @@ struct host_set *membership_build(struct membership *m, const struct cluster_con
         .weighted_health = m->weighted_health,
         .membership = m->generation,
         .drop_ppm = m->drop_ppm,
+        .table = config->table,
+        .subsets = config->subsets,
     };
     return host_set_new(m->home, &spec);
 }

@@ -1,6 +1,7 @@
 #include "cluster/table.h"
 
 #include "base/hash.h"
+#include "cluster/lb_subset.h"
 
 /* --- state --------------------------------------------------------------------------------- */
 
@@ -11,6 +12,8 @@ static void state_free(void *arg)
     stats_scope_free(&s->tls_stats);
     stats_scope_free(&s->outlier_stats);
     stats_scope_free(&s->dns_stats);
+    stats_scope_free(&s->ring_stats);
+    stats_scope_free(&s->maglev_stats);
     mem_free(s);
 }
 
@@ -43,6 +46,8 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
         *out = hosts ? hosts->num_degraded : 0;
     else if (idx == CLUSTER_MEMBERSHIP_EXCLUDED)
         *out = 0;
+    else if (idx == CLUSTER_LB_SUBSETS_ACTIVE)
+        *out = hosts && hosts->subsets ? hosts->subsets->map.num : 0;
     else if (idx == CLUSTER_MAX_HOST_WEIGHT)
         *out = hosts ? hosts->max_weight : 0;
     else if (idx == CLUSTER_MEMBERSHIP_CHANGE)
@@ -70,6 +75,46 @@ struct cluster_state *cluster_state_new(const struct reclaim_home *home,
     stats_scope_set_reader(s->stats, read_stat, s);
     s->stat_name = s->stats->tags[0].text;
     return s;
+}
+
+/* Of several priorities the last one that has hosts, as in Envoy. */
+static struct lb_table_size table_size(const struct cluster_state *s)
+{
+    struct lb_table_size size = {0};
+    for (uint32_t i = 0; s->hosts && i < s->hosts->num_priorities; i++) {
+        const struct lb_table *t = s->hosts->priorities[i].hash.table;
+        if (t && lb_table_size_of(t).size)
+            size = lb_table_size_of(t);
+    }
+    return size;
+}
+
+static bool read_ring(void *arg, uint32_t idx, uint64_t *out)
+{
+    struct lb_table_size size = table_size(arg);
+    *out = idx == RING_SIZE ? size.size : idx == RING_MIN_HASHES ? size.least : size.most;
+    return true;
+}
+
+static bool read_maglev(void *arg, uint32_t idx, uint64_t *out)
+{
+    struct lb_table_size size = table_size(arg);
+    *out = idx == MAGLEV_MIN_ENTRIES ? size.least : size.most;
+    return true;
+}
+
+void cluster_state_table_stats(struct cluster_state *s, const struct cluster_config *config)
+{
+    struct stats_part parts[] = {
+        {STR("cluster"), NULL}, {s->stat_name, "envoy_cluster_name"}, {STR_NULL, NULL}};
+    bool ring = config->lb_policy == LB_RING_HASH;
+    struct stats_scope **scope = ring ? &s->ring_stats : &s->maglev_stats;
+    if (!config->table || *scope)
+        return;
+    parts[2].text = ring ? STR("ring_hash_lb") : STR("maglev_lb");
+    *scope = stats_scope_new(ring ? &ring_stats_table : &maglev_stats_table, parts,
+                             ARRAY_LEN(parts));
+    stats_scope_set_reader(*scope, ring ? read_ring : read_maglev, s);
 }
 
 struct cluster_state *cluster_state_ref(struct cluster_state *s)

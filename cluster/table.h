@@ -15,8 +15,9 @@ struct cluster_state {
     struct stats_scope *tls_stats;     /* made by who needs them; freed with the state */
     struct stats_scope *outlier_stats; /* NULL: never had outlier detection */
     struct stats_scope *dns_stats;     /* NULL: never was a DNS cluster */
-    struct outlier *outlier;           /* main thread; NULL: none, or the cluster is removed */
-    const struct host_set *hosts;      /* main thread: those published last, for statistics */
+    struct stats_scope *ring_stats, *maglev_stats; /* NULL: never was that policy */
+    struct outlier *outlier;      /* main thread; NULL: none, or the cluster is removed */
+    const struct host_set *hosts; /* main thread: those published last, for statistics */
     uint32_t membership_change, update_no_rebuild, assignment_stale; /* main thread, statistics */
     bool warming;                                                    /* main thread */
     bool track_remaining[2];
@@ -57,6 +58,9 @@ struct cluster_state *cluster_state_new(const struct reclaim_home *home,
                                         const struct cluster_config *config);
 struct cluster_state *cluster_state_ref(struct cluster_state *s);
 void cluster_state_unref(struct cluster_state *s);
+
+/* cluster_state_table_stats makes the statistics of the policy's hash table, once. Main. */
+void cluster_state_table_stats(struct cluster_state *s, const struct cluster_config *config);
 
 /* cluster_node_new makes a node from references it takes itself; one reference for the caller. */
 struct cluster_node *cluster_node_new(const struct reclaim_home *home,

@@ -41,7 +41,7 @@ static struct cluster *cluster_new(struct worker_clusters *w, struct cluster_nod
     c->thread = w->thread;
     task_init(&c->free_task, cluster_free, c);
     take_node(c, n);
-    c->lb = lb_new(c->config);
+    c->lb = lb_new(c->config, c->circuit);
     lb_update(c->lb, c->hosts);
     c->pools = pools_new(c);
     if (c->config->type == CLUSTER_ORIGINAL_DST)
@@ -58,11 +58,11 @@ static void change_node(struct cluster *c, struct cluster_node *n)
 
     CHECK(old->state == n->state); /* connections count in its breakers */
     take_node(c, n);
-    if (before != c->config && (before->lb_policy != c->config->lb_policy ||
-                                before->choice_count != c->config->choice_count)) {
+    if (before != c->config && !lb_same(before, c->config)) {
         lb_free(&c->lb);
-        c->lb = lb_new(c->config);
+        c->lb = lb_new(c->config, c->circuit);
     }
+    c->lb->slow = c->config->slow_start;
     lb_update(c->lb, c->hosts);
     if (before->type != c->config->type) {
         original_dst_free(&c->original_dst);

@@ -1,3 +1,4 @@
+#include "proxy/router/lb_match.h"
 #include "proxy/router/router_private.h"
 
 static void on_backoff(void *arg)
@@ -212,6 +213,10 @@ void router_start(struct router *r, struct stream *s)
         return;
     if (dropped(r))
         return;
+    if (s->route->num_hash && c->config->table) /* of the request as it came */
+        r->has_hash = route_hash(s->route, &s->match, s->arena, &r->cookie, &r->hash);
+    if (c->config->subsets)
+        r->match = lb_match_new(s);
     timeouts_init(r);
     route_rewrite_request(s->table, s->route, s->weighted, !s->hc->config->suppress_envoy_headers,
                           s->request, &s->info);
@@ -241,6 +246,9 @@ void router_cleanup(struct router *r)
     for (size_t i = 0; i < r->num_tried; i++)
         host_unref(r->tried[i]);
     r->num_tried = 0;
+    r->has_hash = false;
+    r->match = NULL;
+    r->cookie.policy = NULL;
     r->cluster = NULL;
     cluster_release(c);
 }

@@ -27,6 +27,9 @@ struct router {
     struct upstream_request *answer; /* the one whose response is passed on */
     struct host *tried[ROUTER_MAX_TRIED]; /* referenced */
     size_t num_tried;
+    uint64_t hash;              /* by the route's hash_policy */
+    struct lb_match *match;     /* the metadata that its hosts must have; NULL: none */
+    struct route_cookie cookie; /* made for it: the response sets it */
     struct timer timeout, backoff;
     uint64_t timeout_ms, per_try_ms, per_try_idle_ms;
     uint64_t max_try_ms;      /* how long a try may last in all; 0: for ever */
@@ -48,6 +51,7 @@ struct router {
     bool timeout_retry;               /* the present try follows one that was too late */
     bool hedge;                       /* a try that is late goes on beside the next one */
     bool internal;                    /* one of ours asks: x-envoy-internal */
+    bool has_hash;
 };
 
 /* router_start routes the stream's request: its head is complete, route and table are set. Answers

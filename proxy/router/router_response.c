@@ -71,6 +71,8 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
     tell_time(r, h);
     if (s->route->attempt_count_response)
         headers_set_known(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(s->arena, "%u", r->tries));
+    if (r->cookie.policy)
+        headers_add(h, STR("set-cookie"), route_cookie_header(&r->cookie, s->arena));
     s->info.response = h; /* for %RESPONSE_CODE% and %RESP()% in the values of header changes */
     s->info.response_code = h->status;
     route_rewrite_response(s->table, s->route, s->weighted, h, &s->info);

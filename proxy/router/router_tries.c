@@ -1,4 +1,5 @@
 #include "base/random.h"
+#include "proxy/router/lb_match.h"
 #include "proxy/router/router_private.h"
 
 /* --- which tries there are --- */
@@ -58,6 +59,11 @@ static struct host *pick(struct router *r)
 {
     struct addr room;
     struct lb_request lb = {
+        .hash = r->hash,
+        .has_hash = r->has_hash,
+        .match = r->match ? r->match->labels : NULL,
+        .fallbacks = r->match ? r->match->fallbacks : NULL,
+        .num_fallbacks = r->match ? r->match->num_fallbacks : 0,
         .original_dst = destination(r, &room),
         .tried = r->tried,
         .num_tried = r->retry.previous_hosts ? r->num_tried : 0,

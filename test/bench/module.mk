@@ -24,15 +24,19 @@ instructions: bench-tools bench-proxy ## instructions a request, against test/be
 instructions-record: bench-tools bench-proxy ## writes that record (commit it alone)
 	$(Q)$(PYTHON) test/bench/instr/measure.py --build $(BUILD) --repeat 3 --update
 
-# Look-ups in route tables, in the proxy's own code: linked with it as it is released.
+# Look-ups in route tables and choices of hosts, in the proxy's own code: linked with it as it is
+# released.
 BENCH_LAYERS := $(foreach l,proxy cluster tls xds api-protos base,$(OUT)/lib$(l).a)
-$(OUT)/bench/routes: $(OUT)/obj/test/bench/routes.o $(BENCH_LAYERS)
+$(OUT)/bench/routes $(OUT)/bench/pick: $(OUT)/bench/%: $(OUT)/obj/test/bench/%.o $(BENCH_LAYERS)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(BENCH_LAYERS) -Wl,--end-group $(call libs,proxy)
 
-.PHONY: bench-routes
-bench: bench-routes
+.PHONY: bench-pick bench-routes
+bench: bench-pick bench-routes
+bench-pick: ## what choosing a host costs, for every balancer
+	$(Q)$(MAKE) --no-print-directory MODE=release $(BUILD)/release/bench/pick
+	$(Q)$(BUILD)/release/bench/pick
 bench-routes: ## what a look-up among many virtual hosts or routes costs against one among few
 	$(Q)$(MAKE) --no-print-directory MODE=release $(BUILD)/release/bench/routes
 	$(Q)$(BUILD)/release/bench/routes

@@ -6,6 +6,7 @@
  * at its first two bytes. What is accepted becomes a host set that balancers can work with. */
 #include "base/random.h"
 #include "cluster/lb.h"
+#include "cluster/lb_subset.h"
 #include "cluster/membership.h"
 #include "cluster/cluster_config.h"
 
@@ -28,12 +29,13 @@ static void check_set(const struct host_set *set)
 
 static void check_picks(const struct cluster_config *config, const struct host_set *set)
 {
-    struct lb *lb = lb_new(config);
+    struct lb *lb = lb_new(config, NULL);
     lb_update(lb, set);
     for (int i = 0; i < 8; i++) {
         struct lb_choice c = lb_pick(lb, &(struct lb_request){.max_tries = 2});
-        CHECK(c.host || set->num_healthy + set->num_degraded < set->num_hosts ||
-              set->num_hosts == 0 || set->priorities[0].localities);
+        CHECK(c.host || config->table || config->subsets ||
+              set->num_healthy + set->num_degraded < set->num_hosts || set->num_hosts == 0 ||
+              set->priorities[0].localities);
         CHECK(!c.host || c.panic || host_healthy(c.host));
     }
     lb_free(&lb);
@@ -54,6 +56,8 @@ static void take(struct membership *m, const struct cluster_config *config, stru
     (void)membership_update(m, la, config);
     CHECK(membership_update(m, la, config) == MEMBERS_SAME);
     set = membership_build(m, config);
+    uint64_t budget = UINT64_MAX;
+    CHECK(host_set_step(set, &budget));
     CHECK(set->num_hosts == m->num_hosts);
     check_set(set);
     check_picks(config, set);
@@ -64,6 +68,17 @@ static void take(struct membership *m, const struct cluster_config *config, stru
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const struct labels empty = {0};
+    static struct str keys[] = {STR("a"), STR("b")};
+    static const struct subset_selector selectors[] = {{.keys = {1, keys}}, {.keys = {2, keys}}};
+    static const struct subset_config subsets = {.selectors = selectors,
+                                                 .num_selectors = 2,
+                                                 .fallback = SUBSET_ANY_ENDPOINT,
+                                                 .list_as_any = true,
+                                                 .locality_weighted = true,
+                                                 .scale = true};
+    static const struct lb_table_config maglev = {.kind = LB_TABLE_MAGLEV, .size = 31};
+    static const struct lb_table_config ring = {
+        .kind = LB_TABLE_RING, .min_size = 20, .max_size = 100};
     struct transport_match matches[] = {{STR("a"), NULL}};
     struct transport_factory *transports[2] = {0};
     struct cluster_config *config;
@@ -77,6 +92,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     config = cluster_config_new(NULL, STR("c"));
     config->lb_policy = (enum lb_policy)(data[2] % 3);
     config->locality_weighted = data[2] & 4;
+    if (data[2] & 16) {
+        config->lb_policy = data[2] & 64 ? LB_RING_HASH : LB_MAGLEV;
+        config->table = data[2] & 64 ? &ring : &maglev;
+    }
+    config->subsets = data[2] & 32 ? &subsets : NULL;
     config->healthy_panic_per_cent = data[2] & 8 ? 50 : 0;
     if (data[2] & 16) {
         matches[0].labels = &empty;

@@ -257,13 +257,90 @@ START_TEST(connection_hash)
 }
 END_TEST
 
+#define TYPED(name, more)                                                                          \
+    "{'typed_extension_config':{'name':'x','typed_config':{'@type':'type.googleapis.com/"          \
+    "envoy.extensions.load_balancing_policies." name "'" more "}}}"
+#define UNKNOWN                                                                                    \
+    "{'typed_extension_config':{'name':'x','typed_config':{'@type':'type.googleapis.com/"          \
+    "xds.type.v3.TypedStruct','type_url':'a/nobody.knows.This','value':{}}}}"
+#define POLICIES(list) "'load_balancing_policy':{'policies':[" list "]}"
+
+START_TEST(first_policy_that_is_known)
+{
+    struct cluster_config *c = good(POLICIES(UNKNOWN "," TYPED(
+        "least_request.v3.LeastRequest",
+        ",'choice_count':5,'active_request_bias':{'default_value':0.5,'runtime_key':'k'},"
+        "'selection_method':'FULL_SCAN'") "," TYPED("random.v3.Random", "")));
+    ck_assert_int_eq(c->lb_policy, LB_LEAST_REQUEST);
+    ck_assert_uint_eq(c->choice_count, 5);
+    ck_assert_double_eq(c->active_bias, 0.5);
+    ck_assert(c->full_scan && !c->locality_weighted);
+    cluster_config_unref(c);
+    c = good(POLICIES(TYPED("wrr_locality.v3.WrrLocality",
+                            ",'endpoint_picking_policy':{'policies':"
+                            "[" TYPED("round_robin.v3.RoundRobin", "") "]}")));
+    ck_assert_int_eq(c->lb_policy, LB_ROUND_ROBIN);
+    ck_assert(c->locality_weighted);
+    cluster_config_unref(c);
+    c = good(POLICIES(TYPED("maglev.v3.Maglev",
+                            ",'table_size':7,'consistent_hashing_lb_config':{"
+                            "'hash_balance_factor':120,'use_hostname_for_hashing':true}")));
+    ck_assert_int_eq(c->lb_policy, LB_MAGLEV);
+    ck_assert_uint_eq(c->table->size, 7);
+    ck_assert_uint_eq(c->balance_factor, 120);
+    ck_assert(c->table->use_hostname);
+    cluster_config_unref(c);
+}
+END_TEST
+
+START_TEST(hash_policies)
+{
+    struct cluster_config *c = good("'lb_policy':'RING_HASH'");
+    ck_assert_int_eq(c->lb_policy, LB_RING_HASH);
+    ck_assert_uint_eq(c->table->min_size, 1024);
+    ck_assert_uint_eq(c->table->max_size, 8 << 20);
+    ck_assert(!c->table->murmur);
+    cluster_config_unref(c);
+    c = good("'lb_policy':'RING_HASH','ring_hash_lb_config':{'hash_function':'MURMUR_HASH_2'}");
+    ck_assert(c->table->murmur);
+    cluster_config_unref(c);
+    c = good("'lb_policy':'MAGLEV'");
+    ck_assert_uint_eq(c->table->size, 65537);
+    cluster_config_unref(c);
+}
+END_TEST
+
 static const struct {
     const char *members, *error;
 } bad[] = {
     {"'type':'LOGICAL_DNS'", "load_assignment: is required for LOGICAL_DNS"},
-    {"'lb_policy':'RING_HASH'", "lb_policy: RING_HASH"},
-    {"'lb_policy':'MAGLEV'", "lb_policy: MAGLEV"},
-    {"'lb_policy':'LOAD_BALANCING_POLICY_CONFIG'", "lb_policy: 7"},
+    {"'lb_policy':'LOAD_BALANCING_POLICY_CONFIG'", "load_balancing_policy: is required"},
+    {"'lb_policy':'RING_HASH','ring_hash_lb_config':{'minimum_ring_size':100,'maximum_ring_size':"
+     "99}",
+     "ring_hash_lb_config.minimum_ring_size: is greater than maximum_ring_size"},
+    {"'lb_policy':'RING_HASH','ring_hash_lb_config':{'maximum_ring_size':8388609}",
+     "ring_hash_lb_config.maximum_ring_size: "},
+    {"'lb_policy':'MAGLEV','maglev_lb_config':{'table_size':65536}",
+     "maglev_lb_config.table_size: must be a prime number"},
+    {"'lb_policy':'MAGLEV','maglev_lb_config':{'table_size':1}", "must be a prime number"},
+    {"'lb_policy':'MAGLEV','maglev_lb_config':{'table_size':5000077}",
+     "maglev_lb_config.table_size: "},
+    {"'lb_policy':'MAGLEV','common_lb_config':{'consistent_hashing_lb_config':{"
+     "'use_hostname_for_hashing':true}}",
+     "common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing: needs a type"},
+    {"'lb_policy':'MAGLEV','common_lb_config':{'consistent_hashing_lb_config':{"
+     "'hash_balance_factor':99}}",
+     "common_lb_config.consistent_hashing_lb_config.hash_balance_factor: "},
+    {"'load_balancing_policy':{}", "load_balancing_policy.policies: none of them is supported"},
+    {POLICIES(UNKNOWN), "load_balancing_policy.policies: none of them is supported"},
+    {POLICIES(UNKNOWN "," TYPED("maglev.v3.Maglev", ",'table_size':4")),
+     "load_balancing_policy.policies[1].typed_extension_config.typed_config.table_size: must be"},
+    {POLICIES(TYPED("wrr_locality.v3.WrrLocality", ",'endpoint_picking_policy':{}")),
+     "typed_config.endpoint_picking_policy.policies: none of them is supported"},
+    {POLICIES(TYPED("cluster_provided.v3.ClusterProvided", "")), "needs type ORIGINAL_DST"},
+    {POLICIES(TYPED("random.v3.Random", "")) ",'common_lb_config':{'locality_weighted_lb_config':"
+                                             "{}}",
+     "load_balancing_policy: cannot be combined with"},
     {"'lb_policy':'CLUSTER_PROVIDED'", "lb_policy: CLUSTER_PROVIDED needs type ORIGINAL_DST"},
     {"'type':'ORIGINAL_DST'", "lb_policy: type ORIGINAL_DST needs CLUSTER_PROVIDED"},
     {"'type':'ORIGINAL_DST','lb_policy':'CLUSTER_PROVIDED','load_assignment':{'cluster_name':'c'}",
@@ -531,6 +608,8 @@ int main(void)
     tcase_add_test(t, connection_hash);
     tcase_add_loop_test(t, refused, 0, ARRAY_LEN(bad));
     tcase_add_test(t, all_errors_at_once);
+    tcase_add_test(t, first_policy_that_is_known);
+    tcase_add_test(t, hash_policies);
     tcase_add_test(t, http2_options);
     tcase_add_loop_test(t, http2_options_wrong, 0, ARRAY_LEN(bad_http2));
     tcase_add_test(t, names);

@@ -334,7 +334,7 @@ START_TEST(bad_cluster_is_refused_with_its_path)
     ready();
     fake.next_line = fake.num_lines;
     fake_xds_say(&fake, CLUSTER, "1", eds_cluster("good", ""),
-                 eds_cluster("bad", ",'lb_policy':'MAGLEV','circuit_breakers':{"
+                 eds_cluster("bad", ",'lb_policy':'CLUSTER_PROVIDED','circuit_breakers':{"
                                     "'per_host_thresholds':[{'max_requests':1}]}"),
                  NULL);
     fake_xds_say(&fake, CLA, "1", cla("good", "1"), NULL);
@@ -342,7 +342,7 @@ START_TEST(bad_cluster_is_refused_with_its_path)
     ck_assert_ptr_null(use("bad"));
     for (size_t i = fake.next_line; i < fake.num_lines; i++) {
         if (strstr(fake.lines[i], "Cluster v=0 n=n1 names= err=")) {
-            ck_assert_ptr_nonnull(strstr(fake.lines[i], "lb_policy: MAGLEV"));
+            ck_assert_ptr_nonnull(strstr(fake.lines[i], "lb_policy: CLUSTER_PROVIDED"));
             ck_assert_ptr_nonnull(strstr(
                 fake.lines[i], "circuit_breakers.per_host_thresholds[0]: only max_connections"));
             return;

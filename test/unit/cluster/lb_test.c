@@ -13,6 +13,7 @@ static unsigned picks[MAX_HOSTS];
 static struct cluster_config *config;
 static struct host_set *set;
 static struct lb *lb;
+static struct circuit circuit;
 
 static struct host *make_host(uint32_t weight)
 {
@@ -29,6 +30,7 @@ static void setup(void)
 {
     num_hosts = 0;
     random_seed_for_test(7);
+    circuit_init(&circuit);
     config = cluster_config_new(NULL, STR("c"));
     lb = NULL;
     set = NULL;
@@ -49,10 +51,13 @@ static void build(const struct host_group *groups, uint32_t num_groups)
     struct host_set_spec spec = {.groups = groups,
                                  .num_groups = num_groups,
                                  .panic_per_cent = config->healthy_panic_per_cent,
-                                 .locality_weighted = config->locality_weighted};
+                                 .locality_weighted = config->locality_weighted,
+                                 .table = config->table};
+    uint64_t budget = UINT64_MAX;
     set = host_set_new(NULL, &spec);
+    ck_assert(host_set_step(set, &budget));
     if (!lb)
-        lb = lb_new(config);
+        lb = lb_new(config, &circuit);
     lb_update(lb, set);
     host_set_unref(old);
 }
@@ -394,6 +399,187 @@ START_TEST(weighted_health)
 END_TEST
 
 /* Ten thousand hosts: a pick must not walk them. */
+/* --- hashes --- */
+
+static const struct lb_table_config ring = {
+    .kind = LB_TABLE_RING, .min_size = 1024, .max_size = 8 << 20};
+static const struct lb_table_config maglev = {.kind = LB_TABLE_MAGLEV, .size = 65537};
+
+static void use_table(enum lb_policy policy)
+{
+    config->lb_policy = policy;
+    config->table = policy == LB_MAGLEV ? &maglev : &ring;
+}
+
+static struct host *pick_hash(uint64_t hash)
+{
+    return lb_pick(lb, &(struct lb_request){.hash = hash, .has_hash = true}).host;
+}
+
+START_TEST(a_hash_has_its_host)
+{
+    struct host *before[200];
+    unsigned moved = 0;
+    use_table((enum lb_policy)_i);
+    for (int i = 0; i < 10; i++)
+        make_host(1);
+    build_all();
+    for (uint64_t i = 0; i < 200; i++)
+        before[i] = pick_hash(i * 0x9e3779b97f4a7c15u);
+    ck_assert(host_set_flag(hosts[3], HOST_FAILED_OUTLIER));
+    build_all();
+    for (uint64_t i = 0; i < 200; i++) { /* who had another one mostly keeps it */
+        struct host *h = pick_hash(i * 0x9e3779b97f4a7c15u);
+        ck_assert_ptr_ne(h, hosts[3]);
+        moved += before[i] != hosts[3] && h != before[i];
+    }
+    ck_assert_uint_le(moved, 40); /* the others have more points now */
+    ck_assert(host_clear_flag(hosts[3], HOST_FAILED_OUTLIER));
+    build_all();
+    for (uint64_t i = 0; i < 200; i++)
+        ck_assert_ptr_eq(pick_hash(i * 0x9e3779b97f4a7c15u), before[i]);
+    pick_many(1000); /* without a hash: any */
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_uint_gt(picks[i], 20);
+}
+END_TEST
+
+START_TEST(hashes_pass_tried_hosts_by)
+{
+    struct lb_request rq = {.hash = 77, .has_hash = true, .num_tried = 1, .max_tries = 10};
+    struct host *first;
+    use_table((enum lb_policy)_i);
+    for (int i = 0; i < 10; i++)
+        make_host(1);
+    build_all();
+    first = pick_hash(77);
+    rq.tried = &first;
+    ck_assert_ptr_ne(lb_pick(lb, &rq).host, first);
+}
+END_TEST
+
+START_TEST(hashes_of_nobody)
+{
+    use_table((enum lb_policy)_i);
+    config->healthy_panic_per_cent = 0;
+    make_host(1);
+    ck_assert(host_set_flag(hosts[0], HOST_FAILED_EDS));
+    build_all();
+    ck_assert_ptr_null(pick_hash(1));
+    config->healthy_panic_per_cent = 50;
+    build_all();
+    ck_assert_ptr_eq(pick_hash(1), hosts[0]);
+    ck_assert(lb_pick(lb, &(struct lb_request){0}).panic);
+}
+END_TEST
+
+/* Five hosts, each at most 1.2 times the average: one hash spreads over them in an order of its
+ * own, and comes back to its host when that has room again. */
+START_TEST(bounded_loads)
+{
+    struct host *first, *h;
+    unsigned used = 0;
+    use_table(LB_RING_HASH);
+    config->balance_factor = 120;
+    for (int i = 0; i < 5; i++)
+        make_host(1);
+    build_all();
+    first = pick_hash(99);
+    for (unsigned n = 0; n < 100; n++) {
+        h = pick_hash(99);
+        ck_assert_uint_le(atomic_fetch_add(&h->rq_active, 1), (n + 1) * 120 / 100 / 5 + 1);
+        circuit_take_always(&circuit, PRIORITY_DEFAULT, CIRCUIT_RQ);
+    }
+    for (int i = 0; i < 5; i++)
+        used += hosts[i]->rq_active > 0;
+    ck_assert_uint_ge(used, 4);
+    atomic_store(&first->rq_active, 30);
+    ck_assert_ptr_ne(pick_hash(99), first);
+    atomic_store(&first->rq_active, 0);
+    ck_assert_ptr_eq(pick_hash(99), first);
+    for (int i = 0; i < 5; i++) /* all of them full: the least so */
+        atomic_store(&hosts[i]->rq_active, i == 2 ? 500 : 1000);
+    ck_assert_ptr_eq(pick_hash(99), hosts[2]);
+}
+END_TEST
+
+START_TEST(full_scan_finds_the_idle_one)
+{
+    config->lb_policy = LB_LEAST_REQUEST;
+    config->full_scan = true;
+    for (int i = 0; i < 10; i++)
+        atomic_store(&make_host(1)->rq_active, i == 4 || i == 6 ? 1 : 2);
+    build_all();
+    pick_many(1000);
+    ck_assert_uint_eq(picks[4] + picks[6], 1000);
+    check_share(4, 500, 100);
+}
+END_TEST
+
+START_TEST(active_bias)
+{
+    config->lb_policy = LB_LEAST_REQUEST;
+    make_host(1);
+    make_host(2);
+    atomic_store(&hosts[1]->rq_active, 3);
+    config->active_bias = 0; /* by weight alone */
+    build_all();
+    pick_many(900);
+    check_share(0, 300, 1);
+    lb_free(&lb);
+    config->active_bias = 0.5; /* 1 : 2 / sqrt(4) */
+    build_all();
+    pick_many(900);
+    check_share(0, 450, 1);
+}
+END_TEST
+
+/* Of two hosts one came just now: in the middle of its window it has half a share. */
+START_TEST(slow_start)
+{
+    static const struct slow_start slow = {.window_ms = 10000, .aggression = 1, .least = 0.1};
+    uint64_t from;
+    config->lb_policy = (enum lb_policy)_i;
+    config->slow_start = &slow;
+    make_host(1);
+    make_host(1);
+    from = hosts[1]->slow_from_ms;
+    hosts[0]->slow_from_ms = 0;
+    build_all();
+    lb->now_ms = from + 1; /* the least: 10 % */
+    pick_many(1100);
+    check_share(1, 100, 12);
+    lb->now_ms = from + 5000;
+    pick_many(1500);
+    check_share(1, 500, 12);
+    lb->now_ms = from + 10000;
+    if (_i == LB_ROUND_ROBIN) {
+        pick_many(1000);
+        check_share(1, 500, 1);
+    }
+    ck_assert(host_set_flag(hosts[0], HOST_FAILED_ACTIVE_HC));
+    ck_assert(host_clear_flag(hosts[0], HOST_FAILED_ACTIVE_HC));
+    ck_assert_uint_ge(hosts[0]->slow_from_ms, from); /* healthy again: slowly */
+}
+END_TEST
+
+START_TEST(slow_start_with_aggression)
+{
+    static const struct slow_start slow = {.window_ms = 10000, .aggression = 2, .least = 0.1};
+    make_host(3);
+    make_host(3);
+    make_host(1);
+    config->slow_start = &slow;
+    hosts[0]->slow_from_ms = hosts[2]->slow_from_ms = 0;
+    build_all();
+    lb->now_ms = hosts[1]->slow_from_ms + 2500; /* the root of a quarter: 1.5 of 3 */
+    pick_many(5500);
+    check_share(0, 3000, 10);
+    check_share(1, 1500, 10);
+    check_share(2, 1000, 10);
+}
+END_TEST
+
 START_TEST(many_hosts)
 {
     enum { MANY = 10000, PICKS = 50000 };
@@ -443,6 +629,14 @@ int main(void)
     tcase_add_test(t, localities_by_weight);
     tcase_add_test(t, tried_hosts_are_passed_by);
     tcase_add_test(t, weighted_health);
+    tcase_add_loop_test(t, a_hash_has_its_host, LB_RING_HASH, LB_MAGLEV + 1);
+    tcase_add_loop_test(t, hashes_pass_tried_hosts_by, LB_RING_HASH, LB_MAGLEV + 1);
+    tcase_add_loop_test(t, hashes_of_nobody, LB_RING_HASH, LB_MAGLEV + 1);
+    tcase_add_test(t, bounded_loads);
+    tcase_add_test(t, full_scan_finds_the_idle_one);
+    tcase_add_test(t, active_bias);
+    tcase_add_loop_test(t, slow_start, LB_ROUND_ROBIN, LB_LEAST_REQUEST + 1);
+    tcase_add_test(t, slow_start_with_aggression);
     tcase_add_loop_test(t, many_hosts, LB_ROUND_ROBIN, LB_RANDOM + 1);
     suite_add_tcase(s, t);
     r = srunner_create(s);
