@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "cluster/address.h"
 #include "cluster/cluster_limits.h"
+#include "cluster/health_config.h"
 #include "cluster/load_assignment.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
@@ -23,6 +24,7 @@ static void config_free(void *arg)
     load_assignment_unref(c->assignment);
     if (c->http_filters)
         c->filter_ops->free(c->http_filters);
+    health_config_release(c->health);
     arena_cleanup(&c->arena);
     mem_free(c);
 }
@@ -233,6 +235,7 @@ static void compile_common_lb(struct compiling *c,
     c->out->locality_weighted =
         msg->locality_config_specifier_case ==
         ENVOY__CONFIG__CLUSTER__V3__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG;
+    c->out->exclude_unchecked = msg->ignore_new_hosts_until_first_hc;
     c->out->close_on_host_set_change = msg->close_connections_on_host_set_change;
 }
 
@@ -406,6 +409,7 @@ static void compile_rest(struct compiling *c, const cluster_message *msg)
         out->stat_name = arena_str(&out->arena, str_of(msg->alt_stat_name));
     if (msg->metadata)
         out->metadata = pb_pack(&msg->metadata->base, &out->arena);
+    out->remove_despite_health = msg->ignore_health_on_host_removal;
     out->close_on_health_failure = msg->close_connections_on_host_health_failure;
     out->max_requests_per_connection = wkt_u32(msg->max_requests_per_connection, 0);
     out->cleanup_interval_ms = wkt_duration_ms(msg->cleanup_interval, CLUSTER_CLEANUP_MS, c->e,
@@ -456,6 +460,8 @@ struct cluster_config *cluster_config_compile(const struct cluster_compile_env *
     if (c.out->http == UPSTREAM_AUTO && !(c.out->num_transports && c.out->transports[0]))
         errors_add(e, "typed_extension_protocol_options",
                    "auto_config needs a transport socket with ALPN");
+    c.out->health = health_config_compile((void *const *)msg->health_checks, msg->n_health_checks,
+                                          env, c.out, &c.scratch, e);
     hash_connection(&c, msg);
     arena_cleanup(&c.scratch);
     if (e->num_errors == errors_before)

@@ -7,6 +7,8 @@
 struct cluster_compile_env;
 struct labels;
 struct pb_any;
+struct event_sink;
+struct health_probe_kinds;
 struct pb_opts;
 
 struct transport_match { /* one of transport_socket_matches, in their order */
@@ -60,6 +62,8 @@ struct cluster_compile_env {
     void *transport_arg;
     const struct cluster_filter_ops *filters; /* NULL: there are none */
     void *filters_arg;
+    const struct health_probe_kinds *probes; /* NULL: TCP only */
+    const struct event_sink *sink;           /* NULL: nothing is opened */
 };
 
 /* cluster_config_new makes the configuration of a cluster that says nothing but its name, with one

@@ -183,6 +183,8 @@ static void *compile_cluster(void *owner, struct str name, struct str bytes, str
         .transport_arg = c->opts.transport_arg,
         .filters = c->opts.filters,
         .filters_arg = c->opts.filters_arg,
+        .probes = c->opts.probes,
+        .sink = c->opts.sink,
     };
     return cluster_config_compile(&env, bytes, e);
 }
@@ -208,6 +210,7 @@ static struct cluster_entry *find_or_make(struct clusters *c, struct str name)
     e->name = str_n(mem_strndup(name.p, name.len), name.len);
     e->is_static = c->compiling_static;
     membership_init(&e->members, &c->home, NULL);
+    entry_init_health(e);
     (void)map_put(&c->entries, e->name, e);
     return e;
 }
@@ -297,6 +300,7 @@ struct clusters *clusters_new(const struct clusters_options *opts)
     arena_init(&c->arena, 0);
     map_init(&c->entries, false);
     list_init(&c->dirty);
+    list_init(&c->health.waiting);
     task_init(&c->publish_task, publish, c);
     task_init(&c->init_task, advance, c);
     c->stats = stats_scope_named(&clusters_stats_table, STR("cluster_manager"));

@@ -4,6 +4,7 @@
 
 #include "base/map.h"
 #include "cluster/clusters.h"
+#include "cluster/health.h"
 #include "cluster/membership.h"
 
 enum { CLUSTER_ENTRY_MAGIC = 0x434c4e54, CLUSTER_VERSION_MAGIC = 0x434c5652 };
@@ -46,6 +47,9 @@ struct cluster_entry {
     struct membership members;
     struct host_set *hosts; /* referenced: published last */
     bool rebuild;           /* hosts is out of date */
+    bool others;            /* members came or went before the first activation */
+    struct health_checker *checker; /* NULL: no health checks, or not warm enough for them */
+    struct task checked_task;       /* every host has been checked once */
     struct list dirty_link; /* has something to publish */
 };
 
@@ -60,6 +64,7 @@ struct clusters {
     struct worker_clusters **workers;
     size_t num_workers, cap_workers;
     struct list dirty;
+    struct health_budget health;
     struct task publish_task, init_task;
     struct addr *own; /* to be published with the next table; NULL: as before */
     size_t num_own;
@@ -84,6 +89,9 @@ void entry_apply(struct cluster_entry *e, struct cluster_config *config, struct 
  * frees it. */
 void entry_remove(struct cluster_entry *e);
 void entry_free(struct cluster_entry *e);
+
+/* entry_init_health prepares a new entry's health checks. */
+void entry_init_health(struct cluster_entry *e);
 
 /* entry_start begins what a version waits for, once. */
 void entry_start(struct cluster_version *v);

@@ -28,6 +28,9 @@ struct assigned_endpoint {
     uint32_t weight;             /* at least 1 */
     uint32_t health;             /* envoy.config.core.v3.HealthStatus */
     const struct labels *labels; /* NULL: none */
+    struct addr hc_addr;         /* health_check_config; as in struct host_info */
+    struct str hc_hostname;
+    bool hc_disabled;
 };
 
 struct assigned_locality {

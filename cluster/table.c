@@ -10,6 +10,7 @@ static void state_free(void *arg)
     stats_scope_free(&s->stats);
     stats_scope_free(&s->tls_stats);
     stats_scope_free(&s->outlier_stats);
+    stats_scope_free(&s->health_stats);
     mem_free(s);
 }
 
@@ -41,7 +42,7 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
     else if (idx == CLUSTER_MEMBERSHIP_DEGRADED)
         *out = hosts ? hosts->num_degraded : 0;
     else if (idx == CLUSTER_MEMBERSHIP_EXCLUDED)
-        *out = 0;
+        *out = hosts ? hosts->num_excluded : 0;
     else if (idx == CLUSTER_MAX_HOST_WEIGHT)
         *out = hosts ? hosts->max_weight : 0;
     else if (idx == CLUSTER_MEMBERSHIP_CHANGE)

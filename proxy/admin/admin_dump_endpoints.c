@@ -38,7 +38,7 @@ static void put_host(struct admin_dump *d, const struct host *h)
     json_close(w, '}');
     admin_dump_str(d, "health_status",
                    health & HOST_UNHEALTHY      ? STR("UNHEALTHY")
-                   : health & HOST_DEGRADED_EDS ? STR("DEGRADED")
+                   : health & HOST_DEGRADED ? STR("DEGRADED")
                                                 : STR("HEALTHY"));
     put_u32(w, "load_balancing_weight", h->weight);
     json_close(w, '}');

@@ -13,9 +13,10 @@ static struct stats_scope *stats;
 static struct host *hosts[10];
 static uint32_t num_hosts, changes;
 
-static uint32_t count_hosts(void *arg)
+static struct host *const *list_hosts(void *arg, uint32_t *num)
 {
-    return num_hosts;
+    *num = num_hosts;
+    return hosts;
 }
 
 static void changed(void *arg)
@@ -23,7 +24,7 @@ static void changed(void *arg)
     changes++;
 }
 
-static const struct outlier_ops ops = {count_hosts, changed};
+static const struct outlier_ops ops = {list_hosts, changed};
 
 static void setup(void)
 {
@@ -48,7 +49,7 @@ static void setup(void)
         hosts[num_hosts] = host_new(&home, &info);
         hosts[num_hosts]->state = state;
     }
-    state->outlier = outlier_new(loop, &config, stats, &ops, NULL);
+    state->outlier = outlier_new(loop, &config, STR("c"), stats, NULL, &ops, NULL);
 }
 
 static void teardown(void)
