@@ -43,7 +43,7 @@ struct host_info { /* what a host is; views are copied by host_new */
     bool hc_disabled;         /* it is not checked */
 };
 
-struct outlier_host { /* of hosts that are or were ejected lately; main thread */
+struct outlier_host { /* of hosts that are or were ejected; main thread */
     struct list link;
     struct host *host;   /* referenced */
     uint64_t ejected_ms; /* when it was ejected last */
@@ -69,7 +69,7 @@ struct host {
     struct addr hc_addr;
     struct str hc_hostname;
     bool hc_disabled;
-    struct outlier_host *outlier;         /* main thread; NULL: behaves */
+    struct outlier_host *outlier;          /* main thread; NULL: was never ejected */
     struct health_session *health_session; /* main thread; NULL: not checked */
     double success_rate[2]; /* main thread: of the last interval, per cent; -1: not known; of
                                answers, and of what began here */

@@ -18,7 +18,7 @@ struct outlier {
     const struct event_log *log;
     const struct outlier_ops *ops;
     void *arg;
-    struct list hosts; /* struct outlier_host: ejected, or with a count still to go down */
+    struct list hosts; /* struct outlier_host: those that were ever ejected */
     uint32_t num_ejected;
     struct outlier_rates rates[2];
     struct timer sweep;
@@ -335,24 +335,17 @@ static void look_over(struct outlier *o)
     bool changed = false;
     LIST_FOREACH_SAFE(it, &o->hosts) {
         struct outlier_host *oh = at(it);
-        if (!oh->ejected || !is_over(o, oh))
-            continue;
-        end_ejection(o, oh);
-        changed = true;
+        if (!oh->ejected) { /* it behaves: its next ejection will be shorter */
+            oh->count -= oh->count > 0;
+        } else if (is_over(o, oh)) {
+            end_ejection(o, oh);
+            changed = true;
+        }
     }
     if (!changed)
         return;
     show_active(o);
     o->ops->changed(o->arg);
-}
-
-/* Those that behave: their next ejection will be shorter. */
-static void forgive(struct outlier *o)
-{
-    LIST_FOREACH_SAFE(it, &o->hosts) {
-        if (!at(it)->ejected && at(it)->count)
-            at(it)->count--;
-    }
 }
 
 /* take_rates ends the interval: what was counted in it becomes the hosts' rates. Returns in
@@ -453,7 +446,6 @@ static void on_sweep(void *arg)
     struct outlier *o = OBJ_CAST(arg, struct outlier, OUTLIER_MAGIC);
     look_over(o);
     compare(o);
-    forgive(o);
     timer_arm(&o->sweep, o->config->interval_ms);
 }
 

@@ -345,9 +345,11 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
         failed(u, TRY_OVERFLOW, STR_NULL);
         return;
     case POOL_CONNECT_FAILED:
+        cluster_count_outcome(r->cluster, u->host, OUTCOME_CONNECT_FAILED, 0);
         failed(u, TRY_CONNECT_FAILED, arena_str(s->arena, detail));
         return;
     case POOL_CONNECT_TIMEOUT:
+        cluster_count_outcome(r->cluster, u->host, OUTCOME_CONNECT_TIMEOUT, 0);
         failed(u, TRY_CONNECT_TIMEOUT, arena_str(s->arena, detail));
         return;
     case POOL_READY:

@@ -207,8 +207,20 @@ START_TEST(outlier)
     ck_assert(c->outlier->split_local && c->outlier->always_eject_one);
     ck_assert_uint_eq(errs.num_warnings, 0);
     cluster_config_unref(c);
-    c = good("'outlier_detection':{'enforcing_success_rate':100}");
-    ck_assert(warned("outlier_detection.enforcing_success_rate"));
+    c = good("'outlier_detection':{'enforcing_success_rate':7,'success_rate_minimum_hosts':3,"
+             "'success_rate_request_volume':4,'success_rate_stdev_factor':1500,"
+             "'failure_percentage_threshold':60,'failure_percentage_minimum_hosts':2,"
+             "'failure_percentage_request_volume':9,'enforcing_failure_percentage':11,"
+             "'successful_active_health_check_uneject_host':false}");
+    ck_assert_uint_eq(c->outlier->enforcing[OUTLIER_RATE], 7);
+    ck_assert_uint_eq(c->outlier->enforcing[OUTLIER_PERCENTAGE], 11);
+    ck_assert_uint_eq(c->outlier->rate_min_hosts, 3);
+    ck_assert_uint_eq(c->outlier->rate_volume, 4);
+    ck_assert_uint_eq(c->outlier->rate_factor, 1500);
+    ck_assert_uint_eq(c->outlier->percentage, 60);
+    ck_assert_uint_eq(c->outlier->percentage_min_hosts, 2);
+    ck_assert_uint_eq(c->outlier->percentage_volume, 9);
+    ck_assert(!c->outlier->uneject_on_check);
     cluster_config_unref(c);
 }
 END_TEST
