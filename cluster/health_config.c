@@ -72,13 +72,15 @@ struct health_payloads health_payloads_compile(void *const *msgs, size_t n, cons
 bool health_payloads_match(const struct health_payloads *p, struct str text)
 {
     for (size_t i = 0; i < p->n; i++) {
-        const char *at = p->v[i].len ? memmem(text.p, text.len, p->v[i].p, p->v[i].len) : text.p;
-        if (p->v[i].len && !at)
+        const char *at;
+        size_t used;
+        if (p->v[i].len == 0)
+            continue;
+        at = text.len ? memmem(text.p, text.len, p->v[i].p, p->v[i].len) : NULL;
+        if (!at)
             return false;
-        if (p->v[i].len) {
-            size_t used = (size_t)(at - text.p) + p->v[i].len;
-            text = str_n(text.p + used, text.len - used);
-        }
+        used = (size_t)(at - text.p) + p->v[i].len;
+        text = str_n(text.p + used, text.len - used);
     }
     return true;
 }

@@ -34,6 +34,12 @@ def wait_flags(proxy, server, wanted, name="up"):
                f"{wanted}, not {flags(proxy, server, name)}")
 
 
+def served(proxy, status):
+    """The workers hear of what /clusters shows a moment later."""
+    port = proxy.port()
+    proxy.wait(lambda: ask(port).status == status, 10, f"status {status}")
+
+
 def hc(proxy, stat, name="up"):
     return proxy.stat(f"cluster.{name}.health_check.{stat}")
 
@@ -125,8 +131,7 @@ def test_statuses_and_thresholds(start, serve):
         expected_statuses=[{"start": 200, "end": 202}],
         retriable_statuses=[{"start": 500, "end": 501}]))
     assert flags(proxy, server) == "healthy"  # one check is enough at the beginning
-    port = proxy.port()
-    assert ask(port).status == 200
+    served(proxy, 200)
     answer.status = 201
     seen = hc(proxy, "success")
     proxy.wait(lambda: hc(proxy, "success") >= seen + 2, 10, "201 to pass")
@@ -134,13 +139,13 @@ def test_statuses_and_thresholds(start, serve):
     answer.status = 500  # three times in a row
     wait_flags(proxy, server, "/failed_active_hc")
     assert hc(proxy, "failure") >= 3 and hc(proxy, "network_failure") == 0
-    assert ask(port).status == 503
+    served(proxy, 503)
     assert proxy.stat("cluster.up.membership_healthy") == 0 and hc(proxy, "healthy") == 0
     before = hc(proxy, "success")
     answer.status = 200
     wait_flags(proxy, server, "healthy")
     assert hc(proxy, "success") >= before + 3
-    assert ask(port).status == 200
+    served(proxy, 200)
     failures = hc(proxy, "failure")
     answer.status = 418  # at once
     wait_flags(proxy, server, "/failed_active_hc")
@@ -162,7 +167,7 @@ def test_events(start, serve):
     answer.headers = [("x-envoy-degraded", "true")]
     wait_flags(proxy, server, "/degraded_active_hc")
     assert proxy.stat("cluster.up.membership_degraded") == 1 and hc(proxy, "degraded") == 1
-    assert ask(proxy.port()).status == 200  # better than none
+    served(proxy, 200)  # better than none
     answer.headers = ()
     wait_flags(proxy, server, "healthy")
     answer.status = 503
@@ -229,11 +234,11 @@ def test_host_asks_to_be_left_out(start, serve):
         return response(headers=[("x-envoy-immediate-health-check-fail", "true")])
     server.answer = answer
     proxy = begin(start, server, http_check())
-    assert ask(proxy.port()).status == 200
+    served(proxy, 200)
     wait_flags(proxy, server, "/failed_active_hc/excluded_via_immediate_hc_fail")
     assert proxy.stat("cluster.up.membership_excluded") == 1
     assert hc(proxy, "passive_failure") == 1
-    assert ask(proxy.port()).status == 503
+    served(proxy, 503)
     said.clear()
     wait_flags(proxy, server, "healthy")
     assert proxy.stat("cluster.up.membership_excluded") == 0
@@ -245,7 +250,7 @@ def test_panic_when_none_is_healthy(start, serve):
                          [cluster("up", *servers, health_checks=[http_check()])]))
     for server in servers:
         assert flags(proxy, server) == "/failed_active_hc"
-    assert ask(proxy.port()).status == 200
+    served(proxy, 200)
     assert proxy.stat("cluster.up.lb_healthy_panic") >= 1
 
 
@@ -264,7 +269,7 @@ def test_no_hurry_without_traffic(start, serve):
     proxy = begin(start, server, http_check(more={"no_traffic_interval": "1s"}))
     time.sleep(0.7)
     assert len(checked(server)) == 1
-    assert ask(proxy.port()).status == 200  # counts from the next check on
+    served(proxy, 200)  # counts from the next check on
     proxy.wait(lambda: len(checked(server)) >= 8, 15, "checks every 0.1 s")
 
 
@@ -325,7 +330,7 @@ def test_grpc(start):
                                       "grpc_health_check": {
             "service_name": "s" * 200, "authority": "grpc.example",
             "initial_metadata": [{"header": {"key": "x-meta", "value": "data"}}]}},
-            typed_extension_protocol_options=upstream_options(http2={}))
+            **upstream_options(http2={}))
         assert flags(proxy, server) == "healthy"
         head = server.seen[0]
         assert (head[":method"], head[":path"], head[":authority"]) == (
@@ -352,8 +357,7 @@ def test_http2_and_tls(start, tmp_path):
     authority = Authority("cluster.local", str(tmp_path))
     identity = authority.issue(authority.spiffe("server"), dns=["up"])
     roots = tmp_path / "roots.pem"
-    roots.write_bytes(authority.roots_pem() if isinstance(authority.roots_pem(), bytes)
-                      else authority.roots_pem().encode())
+    roots.write_bytes(authority.roots_pem)
     seen = []
 
     def answer(link, stream):
