@@ -153,7 +153,7 @@ enum { CLUSTER_STATS(STATS_ENUM) CLUSTER_NUM_STATS };
 enum { OUTLIER_STATS(STATS_ENUM) OUTLIER_NUM_STATS };
 
 /* Of clusters with active health checks, "cluster.NAME.health_check."; main thread. */
-#define CLUSTER_HEALTH_STATS(X)                                                                            \
+#define CLUSTER_HEALTH_STATS(X)                                                                    \
     X(HEALTH_STAT_ATTEMPT, "attempt", COUNTER)                                                     \
     X(HEALTH_STAT_SUCCESS, "success", COUNTER)                                                     \
     X(HEALTH_STAT_FAILURE, "failure", COUNTER)                                                     \

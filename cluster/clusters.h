@@ -25,6 +25,10 @@ struct clusters_options {
     const struct event_sink *sink;                 /* NULL: no event logs */
     const struct event_log *outlier_log;           /* NULL: none */
     bool validate; /* --mode validate: nothing is subscribed */
+    const struct health_probe_kinds *probes; /* NULL: TCP only */
+    const struct event_sink *sink;           /* NULL: no event logs */
+    const struct event_log *outlier_log;     /* NULL: none */
+    bool validate;                           /* --mode validate: nothing is subscribed */
 };
 
 /* clusters_new registers the two resource types with opts->xds. clusters_free unsubscribes and

@@ -45,12 +45,12 @@ struct cluster_entry {
     struct cluster_state *state;              /* referenced; from the first activation on */
     struct cluster_version *active, *warming; /* NULL: none */
     struct membership members;
-    struct host_set *hosts; /* referenced: published last */
-    bool rebuild;           /* hosts is out of date */
-    bool others;            /* members came or went before the first activation */
+    struct host_set *hosts;         /* referenced: published last */
+    bool rebuild;                   /* hosts is out of date */
+    bool others;                    /* members came or went before the first activation */
     struct health_checker *checker; /* NULL: no health checks, or not warm enough for them */
     struct task checked_task;       /* every host has been checked once */
-    struct list dirty_link; /* has something to publish */
+    struct list dirty_link;         /* has something to publish */
 };
 
 struct clusters {

@@ -319,8 +319,8 @@ static void session_new(struct health_checker *c, struct host *h)
     c->num_healthy += !has(s, HOST_FAILED_ACTIVE_HC);
     c->num_degraded += has(s, HOST_DEGRADED_ACTIVE_HC);
     s->probe = config->probe->make(s);
-    timer_arm(&s->interval, config->initial_jitter_ms ? random_below(config->initial_jitter_ms)
-                                                      : 0);
+    timer_arm(&s->interval,
+              config->initial_jitter_ms ? random_below(config->initial_jitter_ms) : 0);
 }
 
 static void session_free(struct health_session *s)
@@ -383,9 +383,8 @@ static void take_config(struct health_checker *c, struct cluster_config *config)
 
 static void make_stats(struct cluster_state *s)
 {
-    const struct stats_part parts[] = {{STR("cluster"), NULL},
-                                       {s->stat_name, "envoy_cluster_name"},
-                                       {STR("health_check"), NULL}};
+    const struct stats_part parts[] = {
+        {STR("cluster"), NULL}, {s->stat_name, "envoy_cluster_name"}, {STR("health_check"), NULL}};
     if (!s->health_stats)
         s->health_stats = stats_scope_new(&health_stats_table, parts, ARRAY_LEN(parts));
 }
@@ -416,8 +415,7 @@ void health_checker_configure(struct health_checker *c, struct cluster_config *c
 {
     const struct cluster_config *old = c->config;
     bool same = old->health->hash == config->health->hash &&
-                old->connection_hash == config->connection_hash &&
-                str_eq(old->name, config->name);
+                old->connection_hash == config->connection_hash && str_eq(old->name, config->name);
     if (same) {
         take_config(c, config);
         return;

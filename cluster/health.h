@@ -47,7 +47,8 @@ uint32_t health_checker_pending(const struct health_checker *c);
 void health_checker_free(struct health_checker **c);
 
 /* health_host_new marks a new member of a cluster with health checks: failed until it passes, or in
- * the health of `before`, whose place it takes and who is checked in the same way (NULL: nobody). */
+ * the health of `before`, whose place it takes and who is checked in the same way (NULL: nobody).
+ */
 void health_host_new(const struct cluster_config *config, struct host *h,
                      const struct host *before);
 

@@ -146,7 +146,8 @@ static void compile_tcp(const Envoy__Config__Core__V3__HealthCheck__TcpHealthChe
         out->send = health_payload_compile(m->send, a, e);
         errors_pop(e, inner);
     }
-    out->receive = health_payloads_compile((void *const *)m->receive, m->n_receive, "receive", a, e);
+    out->receive = health_payloads_compile((void *const *)m->receive, m->n_receive, "receive", a,
+                                           e);
     errors_pop(e, mark);
 }
 
@@ -172,8 +173,9 @@ static void compile_kind(const health_message *m, const struct cluster_compile_e
             errors_add(e, "grpc_health_check", "the cluster must support HTTP/2");
         break;
     default:
-        errors_add(e, NULL, "one of http_health_check, tcp_health_check and grpc_health_check is "
-                            "required");
+        errors_add(e, NULL,
+                   "one of http_health_check, tcp_health_check and grpc_health_check is "
+                   "required");
         return;
     }
     out->kinds = kinds;

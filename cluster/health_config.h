@@ -32,9 +32,9 @@ struct health_config {
     struct event_log log;
     const struct str *alpn; /* tls_options; in place of the transport's */
     size_t num_alpn;
-    bool has_transport; /* transport_socket_match_criteria chose one, */
-    uint32_t transport; /* of cluster_config.transports */
-    struct str send;    /* TCP */
+    bool has_transport;             /* transport_socket_match_criteria chose one, */
+    uint32_t transport;             /* of cluster_config.transports */
+    struct str send;                /* TCP */
     struct health_payloads receive; /* TCP */
     uint64_t hash;                  /* of the whole message: equal ones check alike */
 };

@@ -14,8 +14,8 @@ enum health_failure { HEALTH_ACTIVE, HEALTH_PASSIVE, HEALTH_NETWORK, HEALTH_NETW
 struct health_result {
     bool ok, degraded;
     enum health_failure failure; /* where not ok */
-    bool retriable;              /* counts towards unhealthy_threshold instead of deciding at once */
-    unsigned status;             /* of the HTTP answer; 0: none */
+    bool retriable;  /* counts towards unhealthy_threshold instead of deciding at once */
+    unsigned status; /* of the HTTP answer; 0: none */
 };
 
 struct health_probe {
@@ -47,6 +47,8 @@ struct health_probe_kinds {
 
 /* --- what a probe may ask its session --- */
 
+/* health_session_config is how it is checked now: may be another one, equal in all that it says,
+ * at the next check. health_session_host is who is checked. */
 const struct health_config *health_session_config(const struct health_session *s);
 struct host *health_session_host(const struct health_session *s);
 
@@ -55,7 +57,8 @@ struct host *health_session_host(const struct health_session *s);
 struct cluster *health_session_cluster(const struct health_session *s);
 
 /* health_session_connect fills in how a connection to the host is made; `alpn` is offered where
- * nothing else says. The views hold until the next iteration of the loop; `opts` is the caller's. */
+ * nothing else says. The views hold until the next iteration of the loop; `opts` is the caller's.
+ */
 void health_session_connect(const struct health_session *s, const struct str *alpn, size_t num_alpn,
                             struct transport_options *opts, struct conn_connect *out);
 

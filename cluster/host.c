@@ -62,9 +62,9 @@ bool host_is(const struct host *h, const struct host_info *info)
     const struct addr *hc_addr = info->hc_addr.sa.sa_family ? &info->hc_addr : &info->addr;
     return addr_eq(&h->addr, &info->addr) && addr_eq(&h->hc_addr, hc_addr) &&
            h->hc_disabled == info->hc_disabled && str_eq(h->hc_hostname, info->hc_hostname) &&
-           h->transport_index == info->transport_index &&
-           str_eq(h->hostname, info->hostname) && str_eq(h->region, info->region) &&
-           str_eq(h->zone, info->zone) && str_eq(h->sub_zone, info->sub_zone);
+           h->transport_index == info->transport_index && str_eq(h->hostname, info->hostname) &&
+           str_eq(h->region, info->region) && str_eq(h->zone, info->zone) &&
+           str_eq(h->sub_zone, info->sub_zone);
 }
 
 bool host_set_flag(struct host *h, uint32_t flag)

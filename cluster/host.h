@@ -17,20 +17,23 @@ struct cluster_state;
 enum { /* why a host is not healthy; several may hold */
        HOST_FAILED_ACTIVE_HC = 1,
        HOST_FAILED_OUTLIER = 2,
-       HOST_FAILED_EDS = 4, /* UNHEALTHY, DRAINING, TIMEOUT */
+       HOST_FAILED_EDS = 4, /* UNHEALTHY, TIMEOUT */
        HOST_DEGRADED_EDS = 8,
        HOST_DEGRADED_ACTIVE_HC = 0x10,
+       HOST_DRAINING_EDS = 0x200, /* DRAINING: it is meant to go, which is no reason for panic */
        /* More about it, that makes it neither healthy nor not: */
        HOST_PENDING_REMOVAL = 0x20,   /* no longer listed, but it passes its checks */
        HOST_PENDING_ACTIVE_HC = 0x40, /* not checked yet, and not to count until it is */
-       HOST_EXCLUDED = 0x80,          /* it asked to be left out: x-envoy-immediate-health-check-fail */
-       HOST_HC_TIMEOUT = 0x100,       /* FAILED_ACTIVE_HC for want of an answer */
+       HOST_EXCLUDED = 0x80,    /* it asked to be left out: x-envoy-immediate-health-check-fail */
+       HOST_HC_TIMEOUT = 0x100, /* FAILED_ACTIVE_HC for want of an answer */
 };
 
 enum {
-    HOST_UNHEALTHY = HOST_FAILED_ACTIVE_HC | HOST_FAILED_OUTLIER | HOST_FAILED_EDS,
+    HOST_UNHEALTHY = HOST_FAILED_ACTIVE_HC | HOST_FAILED_OUTLIER | HOST_FAILED_EDS |
+                     HOST_DRAINING_EDS,
     HOST_DEGRADED = HOST_DEGRADED_EDS | HOST_DEGRADED_ACTIVE_HC,
-    HOST_NOT_COUNTED = HOST_PENDING_ACTIVE_HC | HOST_EXCLUDED, /* of priorities and panic */
+    HOST_NOT_COUNTED = HOST_PENDING_ACTIVE_HC | HOST_EXCLUDED |
+                       HOST_DRAINING_EDS, /* in priorities and panic */
 };
 
 struct host_info { /* what a host is; views are copied by host_new */
@@ -137,9 +140,9 @@ struct host_priority {
     uint8_t load[NUM_HOST_LISTS];    /* per cent of the requests that its healthy and its degraded
                                         hosts get; [HOSTS_ALL] unused */
     uint64_t weight[NUM_HOST_LISTS]; /* sums of the lists' weights */
-    uint32_t num_excluded; /* HOST_NOT_COUNTED */
+    uint32_t num_excluded;           /* HOST_NOT_COUNTED */
     uint64_t excluded_weight;
-    bool panic;                      /* too few healthy: all hosts are used */
+    bool panic; /* too few healthy: all hosts are used */
 };
 
 struct host_set {

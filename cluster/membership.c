@@ -69,16 +69,18 @@ static bool set_health(struct host *h, uint32_t status)
     case STATUS_HEALTHY:
         break;
     case STATUS_UNHEALTHY:
-    case STATUS_DRAINING:
     case STATUS_TIMEOUT:
         flag = HOST_FAILED_EDS;
+        break;
+    case STATUS_DRAINING:
+        flag = HOST_DRAINING_EDS;
         break;
     case STATUS_DEGRADED:
         flag = HOST_DEGRADED_EDS;
         break;
     }
     h->eds_health = status;
-    changed = host_clear_flag(h, (HOST_FAILED_EDS | HOST_DEGRADED_EDS) & ~flag);
+    changed = host_clear_flag(h, (HOST_FAILED_EDS | HOST_DRAINING_EDS | HOST_DEGRADED_EDS) & ~flag);
     return (flag && host_set_flag(h, flag)) || changed;
 }
 
@@ -191,7 +193,7 @@ static bool is_kept(const struct membership *m, const struct host *h,
     uint32_t health = atomic_load_explicit(&h->health, memory_order_relaxed);
     return h->mark != m->mark && config->type == CLUSTER_EDS && config->health &&
            !config->remove_despite_health && h->health_session &&
-           (health & (HOST_FAILED_ACTIVE_HC | HOST_FAILED_EDS)) == 0;
+           (health & (HOST_FAILED_ACTIVE_HC | HOST_FAILED_EDS | HOST_DRAINING_EDS)) == 0;
 }
 
 static bool same_place(const struct host_group *g, const struct host *h)
@@ -210,9 +212,8 @@ struct rebuilding {
 static struct host_group *add_group(struct rebuilding *r, uint32_t priority, uint32_t weight)
 {
     struct host_group *g = &r->groups[r->num_groups++];
-    *g = (struct host_group){.priority = priority,
-                             .locality_weight = weight,
-                             .hosts = r->order + r->num_hosts};
+    *g = (struct host_group){
+        .priority = priority, .locality_weight = weight, .hosts = r->order + r->num_hosts};
     return g;
 }
 

@@ -193,7 +193,7 @@ static void log_event(const struct outlier *o, const struct host *h, enum outlie
         .enforced = enforced,
         .ejections = oh ? oh->ejections : 0,
         .last_us = oh ? oh->changed_us : 0,
-        .shape = kind < NUM_OUTLIER_ROWS       ? OUTLIER_EVENT_ROW
+        .shape = kind < NUM_OUTLIER_ROWS      ? OUTLIER_EVENT_ROW
                  : kind >= OUTLIER_PERCENTAGE ? OUTLIER_EVENT_PERCENTAGE
                                               : OUTLIER_EVENT_RATE,
     };
@@ -353,8 +353,7 @@ static void look_over(struct outlier *o)
 static void take_rates(struct host *const *hosts, uint32_t num, bool local,
                        const struct outlier_config *c, uint32_t *volumes)
 {
-    uint32_t enough = c->rate_volume < c->percentage_volume ? c->rate_volume
-                                                            : c->percentage_volume;
+    uint32_t enough = c->rate_volume < c->percentage_volume ? c->rate_volume : c->percentage_volume;
     for (uint32_t i = 0; i < num; i++) {
         struct host *h = hosts[i];
         uint64_t counted = 0;

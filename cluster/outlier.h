@@ -1,8 +1,8 @@
-/* Outlier detection: hosts that fail several times in a row, or more often than the others, are left
- * out for a while. Workers count into the host's shared counters, so a threshold holds for the whole
- * process; the worker whose count of failures in a row reaches its threshold tells main. Main
- * decides, compares the hosts' success rates once an interval, publishes their health and takes them
- * back in time. */
+/* Outlier detection: hosts that fail several times in a row, or more often than the others, are
+ * left out for a while. Workers count into the host's shared counters, so a threshold holds for the
+ * whole process; the worker whose count of failures in a row reaches its threshold tells main. Main
+ * decides, compares the hosts' success rates once an interval, publishes their health and takes
+ * them back in time. */
 #pragma once
 
 #include "cluster/cluster.h"
@@ -29,11 +29,11 @@ struct outlier_config {
     uint32_t rate_factor;                   /* 1900: thousandths of the standard deviation */
     uint32_t percentage;                    /* 85 per cent of failures */
     uint32_t percentage_min_hosts, percentage_volume; /* 5 hosts of 50 requests each */
-    uint64_t interval_ms; /* 10 s: how often hosts are compared and ejections looked over */
-    uint64_t base_ejection_ms;               /* 30 s */
-    uint64_t max_ejection_ms;                /* 300 s, or the base if that is more */
-    uint64_t jitter_ms;                      /* 0 */
-    uint32_t max_ejection_per_cent;          /* 10 */
+    uint64_t interval_ms;      /* 10 s: how often hosts are compared and ejections looked over */
+    uint64_t base_ejection_ms; /* 30 s */
+    uint64_t max_ejection_ms;  /* 300 s, or the base if that is more */
+    uint64_t jitter_ms;        /* 0 */
+    uint32_t max_ejection_per_cent; /* 10 */
     bool always_eject_one;
     bool uneject_on_check; /* true: a health check that passes ends an ejection */
     bool split_local;      /* failures to connect and timeouts count apart from answers */

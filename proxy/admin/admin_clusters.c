@@ -83,7 +83,8 @@ static void put_health_text(struct buffer *b, const struct host *h)
                  {HOST_PENDING_REMOVAL, "/pending_dynamic_removal"},
                  {HOST_PENDING_ACTIVE_HC, "/pending_active_hc"},
                  {HOST_EXCLUDED, "/excluded_via_immediate_hc_fail"},
-                 {HOST_HC_TIMEOUT, "/active_hc_timeout"}};
+                 {HOST_HC_TIMEOUT, "/active_hc_timeout"},
+                 {HOST_DRAINING_EDS, "/eds_status_draining"}};
     uint32_t health = READ(h, health);
     if (health == 0)
         buffer_add_str(b, STR("healthy"));
@@ -126,8 +127,8 @@ static void put_outlier_text(struct buffer *b, const struct cluster_view *v)
         const char *prefix = local ? "local_origin_" : "";
         buffer_printf(b, "%.*s::outlier::%ssuccess_rate_average::%g\n", STR_ARG(v->name), prefix,
                       r->average);
-        buffer_printf(b, "%.*s::outlier::%ssuccess_rate_ejection_threshold::%g\n",
-                      STR_ARG(v->name), prefix, r->threshold);
+        buffer_printf(b, "%.*s::outlier::%ssuccess_rate_ejection_threshold::%g\n", STR_ARG(v->name),
+                      prefix, r->threshold);
     }
 }
 
@@ -207,6 +208,7 @@ static void put_health(struct json_writer *w, const struct host *h)
 {
     uint32_t health = READ(h, health);
     const char *eds = health & HOST_FAILED_EDS     ? "UNHEALTHY"
+                      : health & HOST_DRAINING_EDS ? "DRAINING"
                       : health & HOST_DEGRADED_EDS ? "DEGRADED"
                                                    : "HEALTHY";
     json_key(w, STR("health_status"));

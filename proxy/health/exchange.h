@@ -14,9 +14,9 @@ struct exchange {
     struct headers *request; /* in the arena */
     struct str body;         /* of the request; kept by the configuration or in the arena */
     struct headers *response, *trailers;
-    struct buffer answer;      /* the body's beginning, */
-    size_t answer_max;         /* at most so much; the rest is dropped */
-    bool answer_cut;           /* something was dropped */
+    struct buffer answer; /* the body's beginning, */
+    size_t answer_max;    /* at most so much; the rest is dropped */
+    bool answer_cut;      /* something was dropped */
     bool under_way;
     /* The answer is whole, or (reset) there will be none. Ends in health_session_done. */
     void (*done)(struct exchange *x, bool reset);

@@ -1,5 +1,5 @@
-/* The two messages of grpc.health.v1 and their framing (gRPC over HTTP/2, "Length-Prefixed-Message").
- * Any thread. */
+/* The two messages of grpc.health.v1 and their framing (gRPC over HTTP/2,
+ * "Length-Prefixed-Message"). Any thread. */
 #pragma once
 
 #include "base/arena.h"

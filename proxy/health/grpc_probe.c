@@ -48,6 +48,14 @@ static struct health_probe *make(struct health_session *s)
     return &x->base;
 }
 
+/* At most eight digits (the gRPC protocol over HTTP/2, "TimeoutValue"). */
+static struct str grpc_timeout(struct arena *a, uint64_t ms)
+{
+    if (ms < 100000000)
+        return arena_printf(a, "%llum", (unsigned long long)ms);
+    return arena_printf(a, "%lluS", (unsigned long long)(ms / 1000 % 100000000));
+}
+
 static void check(struct health_probe *p)
 {
     struct exchange *x = of(p);
@@ -59,6 +67,8 @@ static void check(struct health_probe *p)
     headers_add_known(h, HDR_TE, STR("trailers"));
     headers_add_known(h, HDR_CONTENT_TYPE, STR("application/grpc"));
     headers_add_known(h, HDR_USER_AGENT, STR("Envoy/HC"));
+    headers_add_known(h, HDR_GRPC_TIMEOUT,
+                      grpc_timeout(&x->arena, health_session_config(p->session)->timeout_ms));
     exchange_mutate(x, c->mutation);
     x->body = grpc_health_request(&x->arena, c->service_name);
     exchange_send(x);

@@ -50,7 +50,8 @@ static void compile_payload(struct probe_config *out, const http_message *m, str
             errors_add(e, NULL, "a payload cannot be sent with method %.*s", STR_ARG(out->method));
         errors_pop(e, mark);
     }
-    out->receive = health_payloads_compile((void *const *)m->receive, m->n_receive, "receive", a, e);
+    out->receive = health_payloads_compile((void *const *)m->receive, m->n_receive, "receive", a,
+                                           e);
     uint64_t max = wkt_u64(m->response_buffer_size, ANSWER_DEFAULT);
     out->answer_max = max == 0 || max > ANSWER_MAX ? ANSWER_MAX : (size_t)max;
     if (max > ANSWER_MAX)
@@ -95,8 +96,8 @@ static void compile_grpc(struct probe_config *out, const grpc_message *m, struct
     out->host = arena_str(a, str_of(m->authority));
     out->service_name = arena_str(a, str_of(m->service_name));
     out->mutation = headers_mutation_compile(a, (void *const *)m->initial_metadata,
-                                             m->n_initial_metadata, NULL, 0, "initial_metadata",
-                                             "", e);
+                                             m->n_initial_metadata, NULL, 0, "initial_metadata", "",
+                                             e);
 }
 
 void *probe_config_compile(const void *health_check, struct cluster_config *out,

@@ -337,6 +337,7 @@ def test_grpc(start):
             "POST", "/grpc.health.v1.Health/Check", "grpc.example")
         assert (head["te"], head["content-type"], head["user-agent"], head["x-meta"]) == (
             "trailers", "application/grpc", "Envoy/HC", "data")
+        assert head["grpc-timeout"] == "2000m"
         assert server.bodies[0] == (b"\0" + (203).to_bytes(4, "big") + b"\x0a\xc8\x01" +
                                     b"s" * 200)
         for serving, status in ((2, "0"), (0, "0"), (1, "14"), (None, "5")):
@@ -428,6 +429,19 @@ def test_endpoint_goes_at_once(start, serve, tmp_path):
                          [eds_cluster(path, http_check(), ignore_health_on_host_removal=True)]))
     eds(tmp_path, one)
     proxy.wait(lambda: flags(proxy, two) is None, 10, "the host to go")
+
+
+def test_draining_endpoints(start, serve, tmp_path):
+    servers = [serve() for _ in range(3)]
+    path = eds(tmp_path, servers[0], (servers[1], "DRAINING"), (servers[2], "DRAINING"))
+    up = eds_cluster(path, http_check())
+    del up["health_checks"]
+    proxy = start(static([http_listener([mesh.route("up")])], [up]))
+    assert flags(proxy, servers[1]) == "/eds_status_draining"
+    assert proxy.stat("cluster.up.membership_excluded") == 2
+    for _ in range(20):  # two of three are not healthy, and still there is no panic
+        served(proxy, 200)
+    assert not servers[1].requests and not servers[2].requests
 
 
 def test_control_plane_and_checks_together(start, serve, tmp_path):

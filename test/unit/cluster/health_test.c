@@ -77,11 +77,31 @@ static void answer(uint32_t i, struct health_result r)
     health_session_done(probes[i]->base.session, &r);
 }
 
-#define OK (struct health_result){.ok = true}
-#define DEGRADED (struct health_result){.ok = true, .degraded = true}
-#define NO (struct health_result){.failure = HEALTH_ACTIVE, .status = 503}
-#define AGAIN (struct health_result){.failure = HEALTH_ACTIVE, .retriable = true}
-#define LOST (struct health_result){.failure = HEALTH_NETWORK}
+#define OK                                                                                         \
+    (struct health_result)                                                                         \
+    {                                                                                              \
+        .ok = true                                                                                 \
+    }
+#define DEGRADED                                                                                   \
+    (struct health_result)                                                                         \
+    {                                                                                              \
+        .ok = true, .degraded = true                                                               \
+    }
+#define NO                                                                                         \
+    (struct health_result)                                                                         \
+    {                                                                                              \
+        .failure = HEALTH_ACTIVE, .status = 503                                                    \
+    }
+#define AGAIN                                                                                      \
+    (struct health_result)                                                                         \
+    {                                                                                              \
+        .failure = HEALTH_ACTIVE, .retriable = true                                                \
+    }
+#define LOST                                                                                       \
+    (struct health_result)                                                                         \
+    {                                                                                              \
+        .failure = HEALTH_NETWORK                                                                  \
+    }
 
 /* --- fixture --- */
 
@@ -246,7 +266,7 @@ START_TEST(thresholds_and_intervals)
     pass(2); /* interval */
     answer(0, AGAIN);
     ck_assert_uint_eq(flags(0), 0);
-    pass(301); /* unhealthy_edge_interval: on the way to unhealthy */
+    pass(301);     /* unhealthy_edge_interval: on the way to unhealthy */
     answer(0, OK); /* breaks the row */
     pass(5001);
     answer(0, LOST);

@@ -91,16 +91,17 @@ static void check_passes(struct host *h)
 START_TEST(healthy_host_stays)
 {
     healthy_checks();
-    (void)update("'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(2, "")) ","
-                 GROUP("'locality':{'region':'b'},'priority':1,", EP(3, "")) "]");
+    (void)update(
+        "'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(2, "")) "," GROUP(
+            "'locality':{'region':'b'},'priority':1,", EP(3, "")) "]");
     ck_assert_uint_eq(m.order[0]->health, HOST_FAILED_ACTIVE_HC);
     for (unsigned i = 0; i < 3; i++)
         check_passes(m.order[i]);
     struct host *two = m.order[1], *three = m.order[2];
     /* 2 and 3 are not listed any more: one has a group to belong to, one has none */
-    ck_assert_int_eq(update("'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(4, ""))
-                            "]"),
-                     MEMBERS_OTHER);
+    ck_assert_int_eq(
+        update("'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(4, "")) "]"),
+        MEMBERS_OTHER);
     ck_assert_uint_eq(m.num_hosts, 4);
     ck_assert_uint_eq(m.num_groups, 2);
     ck_assert_uint_eq(m.groups[0].num_hosts, 3);
@@ -134,13 +135,12 @@ END_TEST
 
 START_TEST(where_it_is_checked)
 {
-    struct load_assignment *la = compile(
-        "'endpoints':[" GROUP(
-            "", "{'endpoint':{'address':{'socket_address':{'address':'127.0.0.1','port_value':1}},"
-                "'health_check_config':{'port_value':9,'hostname':'h',"
-                "'address':{'socket_address':{'address':'127.0.0.2','port_value':3}}}}},"
-                "{'endpoint':{'address':{'socket_address':{'address':'127.0.0.1','port_value':2}},"
-                "'health_check_config':{'disable_active_health_check':true}}}") "]");
+    struct load_assignment *la = compile("'endpoints':[" GROUP(
+        "", "{'endpoint':{'address':{'socket_address':{'address':'127.0.0.1','port_value':1}},"
+            "'health_check_config':{'port_value':9,'hostname':'h',"
+            "'address':{'socket_address':{'address':'127.0.0.2','port_value':3}}}}},"
+            "{'endpoint':{'address':{'socket_address':{'address':'127.0.0.1','port_value':2}},"
+            "'health_check_config':{'disable_active_health_check':true}}}") "]");
     char text[ADDR_TEXT_MAX];
     const struct assigned_endpoint *ep = la->localities[0].endpoints;
     ck_assert(str_eq(addr_format(&ep[0].hc_addr, text), STR("127.0.0.2:9")));
