@@ -58,18 +58,27 @@ static void compile_payload(struct probe_config *out, const http_message *m, str
         errors_warn(e, "response_buffer_size", "is cut to %d", ANSWER_MAX);
 }
 
+/* CONNECT asks for a tunnel. */
+static void compile_method(struct probe_config *out, const http_message *m, struct errors *e)
+{
+    static const char *const names[] = {"GET",    "GET", "HEAD",    "POST",  "PUT",
+                                        "DELETE", NULL,  "OPTIONS", "TRACE", "PATCH"};
+    size_t n = (size_t)m->method;
+    out->method = STR("GET");
+    if (n < ARRAY_LEN(names) && names[n])
+        out->method = str_of(names[n]);
+    else
+        errors_add(e, "method", "cannot be used for a health check");
+}
+
 static void compile_http(struct probe_config *out, const http_message *m, struct arena *a,
                          struct errors *e)
 {
-    const ProtobufCEnumValue *method = protobuf_c_enum_descriptor_get_value(
-        &envoy__config__core__v3__request_method__descriptor, (int)m->method);
     size_t mark;
 
     out->host = arena_str(a, str_of(m->host));
     out->path = arena_str(a, str_of(m->path));
-    out->method = m->method && method ? str_of(method->name) : STR("GET");
-    if (!method || m->method == ENVOY__CONFIG__CORE__V3__REQUEST_METHOD__CONNECT)
-        errors_add(e, "method", "cannot be used for a health check");
+    compile_method(out, m, e);
     if (out->path.len == 0)
         errors_add(e, "path", "is required");
     compile_payload(out, m, a, e);
