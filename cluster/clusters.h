@@ -21,10 +21,6 @@ struct clusters_options {
     void *transport_arg;
     const struct cluster_filter_ops *filters; /* NULL: clusters have no HTTP filters */
     void *filters_arg;
-    const struct health_probe_kinds *probes;       /* NULL: TCP only */
-    const struct event_sink *sink;                 /* NULL: no event logs */
-    const struct event_log *outlier_log;           /* NULL: none */
-    bool validate; /* --mode validate: nothing is subscribed */
     const struct health_probe_kinds *probes; /* NULL: TCP only */
     const struct event_sink *sink;           /* NULL: no event logs */
     const struct event_log *outlier_log;     /* NULL: none */
