@@ -102,6 +102,9 @@ struct cluster_config {
     const struct transport_match *matches; /* num_transports - 1 */
     struct circuit_limits limits[2];       /* by enum priority */
     struct outlier_config *outlier;        /* NULL: none */
+    struct health_config *health;          /* NULL: no active checks */
+    bool remove_despite_health;            /* ignore_health_on_host_removal */
+    bool exclude_unchecked;                /* ignore_new_hosts_until_first_hc */
     uint64_t connection_hash; /* of what a live connection depends on: pools survive an update that
                                  leaves it as it was */
     struct load_assignment *assignment; /* STATIC: the inline one; DNS: its names; else NULL */

@@ -8,6 +8,7 @@
 #include "cluster/cluster_limits.h"
 #include "cluster/cluster_policy.h"
 #include "cluster/dns_config.h"
+#include "cluster/health_config.h"
 #include "cluster/load_assignment.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
@@ -25,6 +26,7 @@ static void config_free(void *arg)
     load_assignment_unref(c->assignment);
     if (c->http_filters)
         c->filter_ops->free(c->http_filters);
+    health_config_release(c->health);
     arena_cleanup(&c->arena);
     mem_free(c);
 }
@@ -336,6 +338,7 @@ static void compile_rest(struct compiling *c, const cluster_message *msg)
         out->stat_name = arena_str(&out->arena, str_of(msg->alt_stat_name));
     if (msg->metadata)
         out->metadata = pb_pack(&msg->metadata->base, &out->arena);
+    out->remove_despite_health = msg->ignore_health_on_host_removal;
     out->close_on_health_failure = msg->close_connections_on_host_health_failure;
     out->max_requests_per_connection = wkt_u32(msg->max_requests_per_connection, 0);
     out->cleanup_interval_ms = wkt_duration_ms(msg->cleanup_interval, CLUSTER_CLEANUP_MS, c->e,
@@ -386,6 +389,8 @@ struct cluster_config *cluster_config_compile(const struct cluster_compile_env *
     if (c.out->http == UPSTREAM_AUTO && !(c.out->num_transports && c.out->transports[0]))
         errors_add(e, "typed_extension_protocol_options",
                    "auto_config needs a transport socket with ALPN");
+    c.out->health = health_config_compile((void *const *)msg->health_checks, msg->n_health_checks,
+                                          env, c.out, &c.scratch, e);
     hash_connection(&c, msg);
     arena_cleanup(&c.scratch);
     if (e->num_errors == errors_before)

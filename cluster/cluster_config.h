@@ -8,6 +8,8 @@ struct cluster_compile_env;
 struct labels;
 struct resolver_options;
 struct pb_any;
+struct event_sink;
+struct health_probe_kinds;
 struct pb_opts;
 
 struct transport_match { /* one of transport_socket_matches, in their order */
@@ -61,7 +63,9 @@ struct cluster_compile_env {
     void *transport_arg;
     const struct cluster_filter_ops *filters; /* NULL: there are none */
     void *filters_arg;
-    const struct resolver_options *dns; /* where a cluster says nothing; NULL: the system's */
+    const struct resolver_options *dns;      /* where a cluster says nothing; NULL: the system's */
+    const struct health_probe_kinds *probes; /* NULL: TCP only */
+    const struct event_sink *sink;           /* NULL: nothing is opened */
 };
 
 /* cluster_config_new makes the configuration of a cluster that says nothing but its name, with one

@@ -14,12 +14,6 @@ static void count(struct clusters *c, uint32_t stat)
 /* --- members -----------------------------------------------------------------------------------
  */
 
-static uint32_t num_hosts(void *arg)
-{
-    struct cluster_entry *e = OBJ_CAST(arg, struct cluster_entry, CLUSTER_ENTRY_MAGIC);
-    return e->members.num_hosts;
-}
-
 static void on_health_changed(void *arg)
 {
     struct cluster_entry *e = OBJ_CAST(arg, struct cluster_entry, CLUSTER_ENTRY_MAGIC);
@@ -27,12 +21,83 @@ static void on_health_changed(void *arg)
     clusters_dirty(e);
 }
 
-static const struct outlier_ops outlier_ops = {.num_hosts = num_hosts,
-                                               .changed = on_health_changed};
+static struct host *const *list_hosts(void *arg, uint32_t *num)
+{
+    struct cluster_entry *e = OBJ_CAST(arg, struct cluster_entry, CLUSTER_ENTRY_MAGIC);
+    *num = e->members.num_hosts;
+    return e->members.order;
+}
+
+static const struct outlier_ops outlier_ops = {.hosts = list_hosts, .changed = on_health_changed};
+
+/* --- active health checks --- */
+
+static void check_warm(struct cluster_version *v);
+
+static void on_checked(void *arg)
+{
+    struct cluster_entry *e = OBJ_CAST(arg, struct cluster_entry, CLUSTER_ENTRY_MAGIC);
+    if (e->warming)
+        check_warm(e->warming);
+}
+
+/* Comes from within a check: what follows may end the checks. */
+static void on_settled(void *arg)
+{
+    struct cluster_entry *e = OBJ_CAST(arg, struct cluster_entry, CLUSTER_ENTRY_MAGIC);
+    loop_post(e->owner->loop, &e->checked_task);
+}
+
+static void on_passed(void *arg, struct host *h)
+{
+    struct cluster_entry *e = OBJ_CAST(arg, struct cluster_entry, CLUSTER_ENTRY_MAGIC);
+    if (e->state->outlier)
+        outlier_health_passed(e->state->outlier, h);
+}
+
+static const struct health_checker_ops checker_ops = {
+    .changed = on_health_changed,
+    .settled = on_settled,
+    .passed = on_passed,
+};
+
+void entry_init_health(struct cluster_entry *e)
+{
+    task_init(&e->checked_task, on_checked, e);
+}
+
+static void end_checks(struct cluster_entry *e)
+{
+    health_checker_free(&e->checker);
+    task_cancel(&e->checked_task);
+}
+
+/* The members or the configuration are others now. */
+static void sync_checks(struct cluster_entry *e, struct cluster_config *config)
+{
+    if (!config->health || config->type == CLUSTER_ORIGINAL_DST || e->owner->opts.validate) {
+        end_checks(e);
+        return;
+    }
+    if (!e->checker)
+        e->checker = health_checker_new(e->owner->loop, &e->owner->health, config, e->state,
+                                        &checker_ops, e);
+    else
+        health_checker_configure(e->checker, config);
+    health_checker_sync(e->checker, e->members.order, e->members.num_hosts);
+}
+
+static enum membership_change update_members(struct cluster_entry *e, struct load_assignment *la,
+                                             struct cluster_config *config)
+{
+    enum membership_change change = membership_update(&e->members, la, config);
+    sync_checks(e, config);
+    return change;
+}
 
 static void members_changed(struct cluster_entry *e)
 {
-    switch (membership_update(&e->members, e->active->assignment, e->active->config)) {
+    switch (update_members(e, e->active->assignment, e->active->config)) {
     case MEMBERS_SAME:
         e->state->update_no_rebuild++;
         return;
@@ -52,6 +117,10 @@ bool entry_build(struct cluster_entry *e)
     uint64_t budget = e->hosts ? CLUSTER_SLICE : UINT64_MAX;
     if (e->rebuild) {
         e->rebuild = false;
+        if (membership_kept_failed(&e->members)) {
+            (void)update_members(e, e->active->assignment, e->active->config);
+            e->state->membership_change++;
+        }
         host_set_unref(e->next);
         e->next = membership_build(&e->members, e->active->config);
     }
@@ -166,7 +235,8 @@ static void set_outlier(struct cluster_entry *e, const struct cluster_config *co
                                            {STR("outlier_detection"), NULL}};
         s->outlier_stats = stats_scope_new(&outlier_stats_table, parts, ARRAY_LEN(parts));
     }
-    s->outlier = outlier_new(e->owner->loop, config->outlier, s->outlier_stats, &outlier_ops, e);
+    s->outlier = outlier_new(e->owner->loop, config->outlier, e->name, s->outlier_stats,
+                             e->owner->opts.outlier_log, &outlier_ops, e);
 }
 
 static void activate(struct cluster_entry *e)
@@ -186,8 +256,9 @@ static void activate(struct cluster_entry *e)
     }
     set_outlier(e, v->config);
     cluster_state_table_stats(e->state, v->config);
-    if (membership_update(&e->members, v->assignment, v->config) == MEMBERS_OTHER)
+    if (update_members(e, v->assignment, v->config) == MEMBERS_OTHER || e->others)
         e->state->membership_change++;
+    e->others = false;
     if (!v->eds && !v->dns) { /* said all it has to say; the hosts stay */
         load_assignment_unref(v->assignment);
         load_assignment_unref(v->config->assignment);
@@ -202,9 +273,22 @@ static void activate(struct cluster_entry *e)
     clusters_counted(e->owner);
 }
 
+/* The first version serves nobody before its hosts have been checked. A later one takes over what
+ * is known of those that stay. */
+static bool is_checked(struct cluster_version *v)
+{
+    struct cluster_entry *e = v->entry;
+    if (e->active || !v->config->health)
+        return true;
+    if (update_members(e, v->assignment, v->config) == MEMBERS_OTHER)
+        e->others = true;
+    return !e->checker || health_checker_pending(e->checker) == 0;
+}
+
 static void check_warm(struct cluster_version *v)
 {
-    if (v == v->entry->warming && v->started && v->endpoints_settled && v->num_waiting == 0)
+    if (v == v->entry->warming && v->started && v->endpoints_settled && v->num_waiting == 0 &&
+        is_checked(v))
         activate(v->entry);
 }
 
@@ -389,6 +473,7 @@ void entry_remove(struct cluster_entry *e)
         c->num_active--;
     }
     e->removed = true;
+    end_checks(e);
     if (e->state) {
         e->state->hosts = NULL;
         outlier_free(&e->state->outlier);
@@ -409,6 +494,7 @@ void entry_free(struct cluster_entry *e)
     if (e->active)
         version_free(e->active);
     list_remove(&e->dirty_link);
+    end_checks(e);
     if (e->state) {
         e->state->hosts = NULL;
         outlier_free(&e->state->outlier);

@@ -106,24 +106,33 @@ static uint64_t positive_ms(const Google__Protobuf__Duration *d, uint64_t def, s
     return def;
 }
 
-/* The statistical detectors: asked for by a percentage, or by nothing at all. */
-static void warn_statistical(const Envoy__Config__Cluster__V3__OutlierDetection *msg,
-                             struct errors *e)
+static void compile_statistical(const Envoy__Config__Cluster__V3__OutlierDetection *msg,
+                                struct outlier_config *out, struct errors *e)
 {
     const struct {
         const Google__Protobuf__UInt32Value *v;
         const char *field;
-    } asked[] = {
-        {msg->enforcing_success_rate, "enforcing_success_rate"},
-        {msg->enforcing_local_origin_success_rate, "enforcing_local_origin_success_rate"},
-        {msg->enforcing_failure_percentage, "enforcing_failure_percentage"},
+        uint32_t *out;
+    } shares[] = {
+        {msg->enforcing_success_rate, "enforcing_success_rate", &out->enforcing[OUTLIER_RATE]},
+        {msg->enforcing_local_origin_success_rate, "enforcing_local_origin_success_rate",
+         &out->enforcing[OUTLIER_LOCAL_RATE]},
+        {msg->enforcing_failure_percentage, "enforcing_failure_percentage",
+         &out->enforcing[OUTLIER_PERCENTAGE]},
         {msg->enforcing_failure_percentage_local_origin,
-         "enforcing_failure_percentage_local_origin"},
+         "enforcing_failure_percentage_local_origin", &out->enforcing[OUTLIER_LOCAL_PERCENTAGE]},
+        {msg->failure_percentage_threshold, "failure_percentage_threshold", &out->percentage},
     };
-    for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
-        if (wkt_u32(asked[i].v, 0) > 0)
-            errors_warn(e, asked[i].field, "only consecutive failures are detected so far");
-    }
+    for (size_t i = 0; i < ARRAY_LEN(shares); i++)
+        *shares[i].out = per_cent(shares[i].v, *shares[i].out, e, shares[i].field);
+    out->rate_min_hosts = wkt_u32(msg->success_rate_minimum_hosts, out->rate_min_hosts);
+    out->rate_volume = wkt_u32(msg->success_rate_request_volume, out->rate_volume);
+    out->rate_factor = wkt_u32(msg->success_rate_stdev_factor, out->rate_factor);
+    out->percentage_min_hosts = wkt_u32(msg->failure_percentage_minimum_hosts,
+                                        out->percentage_min_hosts);
+    out->percentage_volume = wkt_u32(msg->failure_percentage_request_volume,
+                                     out->percentage_volume);
+    out->uneject_on_check = wkt_bool(msg->successful_active_health_check_uneject_host, true);
 }
 
 void cluster_compile_outlier(const void *outlier_detection, struct outlier_config *out,
@@ -163,7 +172,7 @@ void cluster_compile_outlier(const void *outlier_detection, struct outlier_confi
                                           "max_ejection_percent");
     out->always_eject_one = wkt_bool(msg->always_eject_one_host, false);
     out->split_local = msg->split_external_local_origin_errors;
-    warn_statistical(msg, e);
+    compile_statistical(msg, out, e);
 }
 
 /* --- HTTP options --- */

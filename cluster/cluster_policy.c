@@ -480,6 +480,7 @@ static void compile_common(struct policy *c,
     if (msg->locality_config_specifier_case ==
         ENVOY__CONFIG__CLUSTER__V3__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG)
         c->out->locality_weighted = true;
+    c->out->exclude_unchecked = msg->ignore_new_hosts_until_first_hc;
     c->out->close_on_host_set_change = msg->close_connections_on_host_set_change;
 }
 

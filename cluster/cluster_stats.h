@@ -140,7 +140,18 @@ enum { CLUSTER_STATS(STATS_ENUM) CLUSTER_NUM_STATS };
     X(OUTLIER_EJECTIONS_ENFORCED_TOTAL, "ejections_enforced_total", COUNTER)                       \
     X(OUTLIER_DETECTED_5XX, "ejections_detected_consecutive_5xx", COUNTER)                         \
     X(OUTLIER_DETECTED_GATEWAY, "ejections_detected_consecutive_gateway_failure", COUNTER)         \
+    X(OUTLIER_EJECTIONS_SUCCESS_RATE, "ejections_success_rate", COUNTER)                           \
     X(OUTLIER_DETECTED_LOCAL, "ejections_detected_consecutive_local_origin_failure", COUNTER)      \
+    X(OUTLIER_DETECTED_RATE, "ejections_detected_success_rate", COUNTER)                           \
+    X(OUTLIER_DETECTED_LOCAL_RATE, "ejections_detected_local_origin_success_rate", COUNTER)        \
+    X(OUTLIER_DETECTED_PERCENTAGE, "ejections_detected_failure_percentage", COUNTER)               \
+    X(OUTLIER_DETECTED_LOCAL_PERCENTAGE, "ejections_detected_local_origin_failure_percentage",     \
+      COUNTER)                                                                                     \
+    X(OUTLIER_ENFORCED_RATE, "ejections_enforced_success_rate", COUNTER)                           \
+    X(OUTLIER_ENFORCED_LOCAL_RATE, "ejections_enforced_local_origin_success_rate", COUNTER)        \
+    X(OUTLIER_ENFORCED_PERCENTAGE, "ejections_enforced_failure_percentage", COUNTER)               \
+    X(OUTLIER_ENFORCED_LOCAL_PERCENTAGE, "ejections_enforced_local_origin_failure_percentage",     \
+      COUNTER)                                                                                     \
     X(OUTLIER_ENFORCED_5XX, "ejections_enforced_consecutive_5xx", COUNTER)                         \
     X(OUTLIER_ENFORCED_GATEWAY, "ejections_enforced_consecutive_gateway_failure", COUNTER)         \
     X(OUTLIER_ENFORCED_LOCAL, "ejections_enforced_consecutive_local_origin_failure", COUNTER)
@@ -160,6 +171,18 @@ enum { OUTLIER_STATS(STATS_ENUM) OUTLIER_NUM_STATS };
 
 enum { RING_STATS(STATS_ENUM) RING_NUM_STATS };
 enum { MAGLEV_STATS(STATS_ENUM) MAGLEV_NUM_STATS };
+/* Of clusters with active health checks, "cluster.NAME.health_check."; main thread. */
+#define CLUSTER_HEALTH_STATS(X)                                                                    \
+    X(HEALTH_STAT_ATTEMPT, "attempt", COUNTER)                                                     \
+    X(HEALTH_STAT_SUCCESS, "success", COUNTER)                                                     \
+    X(HEALTH_STAT_FAILURE, "failure", COUNTER)                                                     \
+    X(HEALTH_STAT_PASSIVE_FAILURE, "passive_failure", COUNTER)                                     \
+    X(HEALTH_STAT_NETWORK_FAILURE, "network_failure", COUNTER)                                     \
+    X(HEALTH_STAT_VERIFY_CLUSTER, "verify_cluster", COUNTER)                                       \
+    X(HEALTH_STAT_HEALTHY, "healthy", GAUGE)                                                       \
+    X(HEALTH_STAT_DEGRADED, "degraded", GAUGE)
+
+enum { CLUSTER_HEALTH_STATS(STATS_ENUM) CLUSTER_HEALTH_NUM_STATS };
 
 /* "cluster_manager." */
 #define CLUSTERS_STATS(X)                                                                          \
@@ -179,4 +202,5 @@ extern struct stats_table cluster_stats_table;
 extern struct stats_table outlier_stats_table;
 extern struct stats_table ring_stats_table;
 extern struct stats_table maglev_stats_table;
+extern struct stats_table health_stats_table;
 extern struct stats_table clusters_stats_table;

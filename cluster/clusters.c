@@ -189,6 +189,8 @@ static void *compile_cluster(void *owner, struct str name, struct str bytes, str
         .filters = c->opts.filters,
         .filters_arg = c->opts.filters_arg,
         .dns = c->opts.dns,
+        .probes = c->opts.probes,
+        .sink = c->opts.sink,
     };
     return cluster_config_compile(&env, bytes, e);
 }
@@ -214,6 +216,7 @@ static struct cluster_entry *find_or_make(struct clusters *c, struct str name)
     e->name = str_n(mem_strndup(name.p, name.len), name.len);
     e->is_static = c->compiling_static;
     membership_init(&e->members, &c->home, NULL);
+    entry_init_health(e);
     (void)map_put(&c->entries, e->name, e);
     return e;
 }
@@ -304,6 +307,7 @@ struct clusters *clusters_new(const struct clusters_options *opts)
     map_init(&c->entries, false);
     list_init(&c->dirty);
     list_init(&c->unfinished);
+    list_init(&c->health.waiting);
     task_init(&c->publish_task, publish, c);
     task_init(&c->init_task, advance, c);
     c->stats = stats_scope_named(&clusters_stats_table, STR("cluster_manager"));

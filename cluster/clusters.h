@@ -21,8 +21,11 @@ struct clusters_options {
     void *transport_arg;
     const struct cluster_filter_ops *filters; /* NULL: clusters have no HTTP filters */
     void *filters_arg;
-    const struct resolver_options *dns; /* of clusters that do not say; NULL: the system's */
-    bool validate;                      /* --mode validate: nothing is subscribed */
+    const struct resolver_options *dns;      /* of clusters that do not say; NULL: the system's */
+    const struct health_probe_kinds *probes; /* NULL: TCP only */
+    const struct event_sink *sink;           /* NULL: no event logs */
+    const struct event_log *outlier_log;     /* NULL: none */
+    bool validate;                           /* --mode validate: nothing is subscribed */
 };
 
 /* clusters_new registers the two resource types with opts->xds. clusters_free unsubscribes and
@@ -89,6 +92,7 @@ struct cluster_view {
     const struct cluster_config *config;      /* active's, or the warming one's */
     const struct host_set *hosts;             /* NULL while there is no active one */
     const struct circuit *circuit;            /* the same */
+    const struct outlier *outlier;            /* NULL: no outlier detection, or not active */
     const struct load_assignment *assignment; /* NULL: none */
     struct str version, warming_version;      /* version_info of each */
     uint64_t updated_us, warming_updated_us;  /* wall clock */

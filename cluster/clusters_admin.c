@@ -37,6 +37,7 @@ static void view_of(struct cluster_entry *e, struct cluster_view *v)
         entry_build(e);
         v->hosts = e->hosts;
         v->circuit = &e->state->circuit;
+        v->outlier = e->state->outlier;
         v->version = e->active->version;
         v->updated_us = e->active->updated_us;
     }

@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "cluster/clusters.h"
 #include "cluster/dns_hosts.h"
+#include "cluster/health.h"
 #include "cluster/membership.h"
 
 enum { CLUSTER_ENTRY_MAGIC = 0x434c4e54, CLUSTER_VERSION_MAGIC = 0x434c5652 };
@@ -46,10 +47,13 @@ struct cluster_entry {
     struct cluster_state *state;              /* referenced; from the first activation on */
     struct cluster_version *active, *warming; /* NULL: none */
     struct membership members;
-    struct host_set *hosts; /* referenced: published last */
-    struct host_set *next;  /* its tables are being built; NULL: none */
-    bool rebuild;           /* hosts is out of date */
-    struct list dirty_link; /* has something to publish */
+    struct host_set *hosts;         /* referenced: published last */
+    struct host_set *next;          /* its tables are being built; NULL: none */
+    bool rebuild;                   /* hosts is out of date */
+    bool others;                    /* members came or went before the first activation */
+    struct health_checker *checker; /* NULL: no health checks, or not warm enough for them */
+    struct task checked_task;       /* every host has been checked once */
+    struct list dirty_link;         /* has something to publish */
 };
 
 struct clusters {
@@ -65,6 +69,7 @@ struct clusters {
     size_t num_workers, cap_workers;
     struct list dirty;
     struct list unfinished; /* of the present publication: their host sets are not built yet */
+    struct health_budget health;
     struct task publish_task, init_task;
     struct addr *own; /* to be published with the next table; NULL: as before */
     size_t num_own;
@@ -89,6 +94,9 @@ void entry_apply(struct cluster_entry *e, struct cluster_config *config, struct 
  * frees it. */
 void entry_remove(struct cluster_entry *e);
 void entry_free(struct cluster_entry *e);
+
+/* entry_init_health prepares a new entry's health checks. */
+void entry_init_health(struct cluster_entry *e);
 
 /* entry_start begins what a version waits for, once. */
 void entry_start(struct cluster_version *v);

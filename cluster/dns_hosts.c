@@ -58,6 +58,10 @@ static uint32_t expand(const struct assigned_endpoint *ep, const struct target *
         out[n] = *ep;
         out[n].addr = t->addrs[i];
         out[n].dns_name = STR_NULL;
+        if (ep->hc_port && ep->hc_addr.sa.sa_family == AF_UNSPEC) {
+            out[n].hc_addr = t->addrs[i];
+            addr_set_port(&out[n].hc_addr, ep->hc_port);
+        }
         n++;
     }
     return n;

@@ -40,7 +40,7 @@ struct host *host_new(const struct reclaim_home *home, const struct host_info *i
     reclaim_init(&h->reclaim, home, host_free, h);
     h->addr = info->addr;
     h->text = mem_alloc(address.len + info->hostname.len + info->region.len + info->zone.len +
-                        info->sub_zone.len);
+                        info->sub_zone.len + info->hc_hostname.len);
     at = h->text;
     h->address_text = keep(&at, address);
     h->hostname = keep(&at, info->hostname);
@@ -48,6 +48,10 @@ struct host *host_new(const struct reclaim_home *home, const struct host_info *i
     h->zone = keep(&at, info->zone);
     h->sub_zone = keep(&at, info->sub_zone);
     h->transport_index = info->transport_index;
+    h->hc_addr = info->hc_addr.sa.sa_family ? info->hc_addr : info->addr;
+    h->hc_hostname = keep(&at, info->hc_hostname);
+    h->hc_disabled = info->hc_disabled;
+    h->success_rate[0] = h->success_rate[1] = -1;
     h->weight = 1;
     begin_slowly(h);
     return h;
@@ -68,9 +72,12 @@ void host_unref(struct host *h)
 
 bool host_is(const struct host *h, const struct host_info *info)
 {
-    return addr_eq(&h->addr, &info->addr) && h->transport_index == info->transport_index &&
-           str_eq(h->hostname, info->hostname) && str_eq(h->region, info->region) &&
-           str_eq(h->zone, info->zone) && str_eq(h->sub_zone, info->sub_zone);
+    const struct addr *hc_addr = info->hc_addr.sa.sa_family ? &info->hc_addr : &info->addr;
+    return addr_eq(&h->addr, &info->addr) && addr_eq(&h->hc_addr, hc_addr) &&
+           h->hc_disabled == info->hc_disabled && str_eq(h->hc_hostname, info->hc_hostname) &&
+           h->transport_index == info->transport_index && str_eq(h->hostname, info->hostname) &&
+           str_eq(h->region, info->region) && str_eq(h->zone, info->zone) &&
+           str_eq(h->sub_zone, info->sub_zone);
 }
 
 bool host_set_labels(struct host *h, const struct labels *l)

@@ -21,27 +21,48 @@ struct subset_config;
 enum { /* why a host is not healthy; several may hold */
        HOST_FAILED_ACTIVE_HC = 1,
        HOST_FAILED_OUTLIER = 2,
-       HOST_FAILED_EDS = 4, /* UNHEALTHY, DRAINING, TIMEOUT */
+       HOST_FAILED_EDS = 4, /* UNHEALTHY, TIMEOUT */
        HOST_DEGRADED_EDS = 8,
+       HOST_DEGRADED_ACTIVE_HC = 0x10,
+       HOST_DRAINING_EDS = 0x200, /* DRAINING: it is meant to go, which is no reason for panic */
+       /* More about it, that makes it neither healthy nor not: */
+       HOST_PENDING_REMOVAL = 0x20,   /* no longer listed, but it passes its checks */
+       HOST_PENDING_ACTIVE_HC = 0x40, /* not checked yet, and not to count until it is */
+       HOST_EXCLUDED = 0x80,    /* it asked to be left out: x-envoy-immediate-health-check-fail */
+       HOST_HC_TIMEOUT = 0x100, /* FAILED_ACTIVE_HC for want of an answer */
 };
 
-enum { HOST_UNHEALTHY = HOST_FAILED_ACTIVE_HC | HOST_FAILED_OUTLIER | HOST_FAILED_EDS };
+enum {
+    HOST_UNHEALTHY = HOST_FAILED_ACTIVE_HC | HOST_FAILED_OUTLIER | HOST_FAILED_EDS |
+                     HOST_DRAINING_EDS,
+    HOST_DEGRADED = HOST_DEGRADED_EDS | HOST_DEGRADED_ACTIVE_HC,
+    HOST_NOT_COUNTED = HOST_PENDING_ACTIVE_HC | HOST_EXCLUDED |
+                       HOST_DRAINING_EDS, /* in priorities and panic */
+};
 
 struct host_info { /* what a host is; views are copied by host_new */
     struct addr addr;
     struct str hostname;
     struct str region, zone, sub_zone;
     uint32_t transport_index; /* which transport_socket_match applies; see cluster.h */
+    struct addr hc_addr;      /* where it is checked */
+    struct str hc_hostname;   /* what it is then called; empty: what the health check says */
+    bool hc_disabled;         /* it is not checked */
 };
 
-struct outlier_host { /* of hosts that are or were ejected lately; main thread */
+struct outlier_host { /* of hosts that are or were ejected; main thread */
     struct list link;
     struct host *host;   /* referenced */
     uint64_t ejected_ms; /* when it was ejected last */
     uint64_t jitter_ms;  /* of the present ejection */
-    uint32_t count;      /* of base_ejection_time; shrinks again while it behaves */
+    uint64_t changed_us; /* when it was ejected or taken back last; wall clock */
+    uint32_t ejections;
+    uint32_t count; /* of base_ejection_time; shrinks again while it behaves */
     bool ejected;
 };
+
+/* Requests and successes of an interval: 32 bits each, in one, so that main takes both at once. */
+#define HOST_RATE_REQUEST (1ULL << 32)
 
 struct host {
     struct reclaim reclaim;
@@ -52,7 +73,13 @@ struct host {
     uint32_t transport_index;
     char *text;                  /* backs the views */
     struct cluster_state *state; /* whose host it is; valid on main while the host is not removed */
-    struct outlier_host *outlier; /* main thread; NULL: behaves */
+    struct addr hc_addr;
+    struct str hc_hostname;
+    bool hc_disabled;
+    struct outlier_host *outlier;          /* main thread; NULL: was never ejected */
+    struct health_session *health_session; /* main thread; NULL: not checked */
+    double success_rate[2]; /* main thread: of the last interval, per cent; -1: not known; of
+                               answers, and of what began here */
 
     /* main thread only: the balancers look at the host set's copies */
     uint32_t weight, priority;
@@ -69,6 +96,9 @@ struct host {
     _Atomic uint64_t cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     _Atomic uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
     _Atomic uint32_t outlier_reported; /* bit per outlier_kind: on its way to main */
+    _Atomic uint64_t rate[2];          /* HOST_RATE_REQUEST; as success_rate */
+    _Atomic bool checked;              /* it has a health_session */
+    _Atomic bool fail_reported;        /* it asked to be left out; on its way to main */
 };
 
 /* host_new makes a host with one reference, the caller's. home NULL: freed by who lets go last. */
@@ -129,8 +159,10 @@ struct host_priority {
     uint8_t load[NUM_HOST_LISTS];    /* per cent of the requests that its healthy and its degraded
                                         hosts get; [HOSTS_ALL] unused */
     uint64_t weight[NUM_HOST_LISTS]; /* sums of the lists' weights */
-    bool panic;                      /* too few healthy: all hosts are used */
-    struct host_table hash;          /* only with spec.table */
+    uint32_t num_excluded;           /* HOST_NOT_COUNTED */
+    uint64_t excluded_weight;
+    bool panic;             /* too few healthy: all hosts are used */
+    struct host_table hash; /* only with spec.table */
 };
 
 struct host_set {
@@ -143,7 +175,7 @@ struct host_set {
     struct host_priority *priorities;
     uint32_t num_lists;
     bool weighted_health;
-    uint32_t num_healthy, num_degraded;
+    uint32_t num_healthy, num_degraded, num_excluded;
     uint32_t max_weight;
     uint32_t membership;          /* another number, other members */
     uint32_t drop_ppm;            /* drop_overloads: so many requests in a million are refused */

@@ -14,11 +14,16 @@ static bool in_list(const struct host *h, enum host_list_kind kind)
     case NUM_HOST_LISTS:
         break;
     case HOSTS_HEALTHY:
-        return (health & (HOST_UNHEALTHY | HOST_DEGRADED_EDS)) == 0;
+        return (health & (HOST_UNHEALTHY | HOST_DEGRADED)) == 0;
     case HOSTS_DEGRADED:
-        return (health & HOST_UNHEALTHY) == 0 && (health & HOST_DEGRADED_EDS) != 0;
+        return (health & HOST_UNHEALTHY) == 0 && (health & HOST_DEGRADED) != 0;
     }
     return true;
+}
+
+static bool is_excluded(const struct host *h)
+{
+    return (atomic_load_explicit(&h->health, memory_order_relaxed) & HOST_NOT_COUNTED) != 0;
 }
 
 static const uint32_t *list_weights(struct host_set *s, const struct host_list *l)
@@ -73,11 +78,13 @@ static void fill_localities(struct host_set *s, struct host_priority *p,
     p->num_localities = num;
     for (uint32_t i = 0; i < num; i++) {
         struct host_locality *loc = &p->localities[i];
-        uint32_t total = groups[i].num_hosts;
+        uint32_t total = groups[i].num_hosts, counted = total;
         loc->weight = groups[i].locality_weight;
         fill_lists(s, loc->lists, s->hosts + at, total);
-        for (unsigned kind = HOSTS_HEALTHY; kind < NUM_HOST_LISTS && total; kind++) {
-            double available = (double)loc->lists[kind].num / total * s->overprovisioning / 100.0;
+        for (uint32_t k = 0; k < total; k++)
+            counted -= is_excluded(s->hosts[at + k]);
+        for (unsigned kind = HOSTS_HEALTHY; kind < NUM_HOST_LISTS && counted; kind++) {
+            double available = (double)loc->lists[kind].num / counted * s->overprovisioning / 100.0;
             loc->effective[kind] = loc->weight * (available < 1.0 ? available : 1.0);
         }
         at += total;
@@ -88,9 +95,9 @@ static void fill_localities(struct host_set *s, struct host_priority *p,
 static uint32_t percent_available(const struct host_set *s, const struct host_priority *p,
                                   enum host_list_kind kind)
 {
-    uint64_t total = p->lists[HOSTS_ALL].num, part = p->lists[kind].num, percent;
+    uint64_t total = p->lists[HOSTS_ALL].num - p->num_excluded, part = p->lists[kind].num, percent;
     if (s->weighted_health) {
-        total = p->weight[HOSTS_ALL];
+        total = p->weight[HOSTS_ALL] - p->excluded_weight;
         part = p->weight[kind];
     }
     if (total == 0)
@@ -106,11 +113,18 @@ static void sum_weights(struct host_priority *p)
         for (uint32_t i = 0; i < l->num; i++)
             p->weight[kind] += l->hosts[i]->weight;
     }
+    for (uint32_t i = 0; i < p->lists[HOSTS_ALL].num; i++) {
+        const struct host *h = p->lists[HOSTS_ALL].hosts[i];
+        if (is_excluded(h)) {
+            p->num_excluded++;
+            p->excluded_weight += h->weight;
+        }
+    }
 }
 
 static bool is_panic(const struct host_priority *p, uint32_t threshold)
 {
-    uint64_t total = p->lists[HOSTS_ALL].num, percent = 0;
+    uint64_t total = p->lists[HOSTS_ALL].num - p->num_excluded, percent = 0;
     if (total)
         percent = 100 * p->lists[HOSTS_HEALTHY].num / total +
                   100 * p->lists[HOSTS_DEGRADED].num / total;
@@ -293,6 +307,7 @@ static void fill_hosts(struct host_set *s, const struct host_set_spec *spec)
                 s->hosts[at++] = host_ref(h);
                 s->num_healthy += in_list(h, HOSTS_HEALTHY);
                 s->num_degraded += in_list(h, HOSTS_DEGRADED);
+                s->num_excluded += is_excluded(h);
                 if (h->weight > s->max_weight)
                     s->max_weight = h->weight;
             }

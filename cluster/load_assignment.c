@@ -40,6 +40,29 @@ static bool seen_before(struct compiling *c, const struct addr *addr)
     return map_put(&c->seen, key, c) != NULL;
 }
 
+static void
+compile_health_check(struct compiling *c,
+                     const Envoy__Config__Endpoint__V3__Endpoint__HealthCheckConfig *msg,
+                     struct assigned_endpoint *out)
+{
+    size_t mark = errors_push(c->e, "endpoint.health_check_config");
+    out->hc_addr = out->addr;
+    out->hc_hostname = arena_str(&c->la->arena, str_of(msg->hostname));
+    out->hc_disabled = msg->disable_active_health_check;
+    if (msg->address) {
+        size_t inner = errors_push(c->e, "address");
+        (void)!address_compile(msg->address, &out->hc_addr, c->e);
+        errors_pop(c->e, inner);
+    }
+    if (msg->port_value > UINT16_MAX)
+        errors_add(c->e, "port_value", "is not a port");
+    else if (msg->port_value)
+        out->hc_port = (uint16_t)msg->port_value;
+    if (out->hc_port)
+        addr_set_port(&out->hc_addr, out->hc_port);
+    errors_pop(c->e, mark);
+}
+
 /* False: not an endpoint, after an error or because it was listed before. */
 static bool compile_endpoint(struct compiling *c,
                              const Envoy__Config__Endpoint__V3__LbEndpoint *msg,
@@ -70,6 +93,8 @@ static bool compile_endpoint(struct compiling *c,
         errors_add(c->e, "health_status", "%d is not a health status", (int)msg->health_status);
         return false;
     }
+    if (msg->endpoint->health_check_config)
+        compile_health_check(c, msg->endpoint->health_check_config, out);
     out->health = (uint32_t)msg->health_status;
     out->hostname = arena_str(a, str_of(msg->endpoint->hostname));
     if (c->names && out->hostname.len == 0 &&

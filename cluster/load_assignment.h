@@ -31,6 +31,10 @@ struct assigned_endpoint {
     uint32_t health;             /* envoy.config.core.v3.HealthStatus */
     const struct labels *labels; /* of transport_socket_match; NULL: none */
     const struct labels *lb;     /* metadata "envoy.lb"; NULL: none */
+    struct addr hc_addr;         /* health_check_config; as in struct host_info */
+    uint16_t hc_port;            /* of a name that is checked at what it resolves to; 0: its own */
+    struct str hc_hostname;
+    bool hc_disabled;
 };
 
 struct assigned_locality {

@@ -15,6 +15,7 @@ struct membership {
     bool weighted_health;
     uint32_t generation; /* changes with the members */
     uint32_t mark;
+    uint32_t num_kept; /* no longer listed, but they pass their health checks */
 };
 
 enum membership_change {
@@ -31,9 +32,14 @@ void membership_cleanup(struct membership *m);
 
 /* membership_update takes an assignment (NULL: no endpoints) as config's transport_socket_matches
  * sort it. Hosts that are no longer listed are marked removed and forgotten by outlier detection;
- * those whose transport, locality or hostname is another one now are replaced. */
+ * those whose transport, locality or hostname is another one now are replaced. With health checks
+ * and EDS a host that passes them stays until it fails, unless ignore_health_on_host_removal. */
 enum membership_change membership_update(struct membership *m, const struct load_assignment *la,
                                          const struct cluster_config *config);
+
+/* membership_kept_failed says whether a host that was kept only because it passed its health checks
+ * no longer does: the next membership_update lets it go. */
+bool membership_kept_failed(const struct membership *m);
 
 /* membership_build makes the host set of the members with their present health, for the caller. */
 struct host_set *membership_build(struct membership *m,

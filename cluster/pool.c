@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "cluster/pool_private.h"
+#include "cluster/solo_conn.h"
 
 const struct pool_protocol pool_protocol_tcp = {.name = "tcp"};
 
@@ -531,6 +532,10 @@ void pool_release(struct pool_conn *pc, bool reusable)
     struct pool *p = pc->pool;
 
     CHECK(pc->magic == POOL_CONN_MAGIC && pc->slots_used > 0);
+    if (UNLIKELY(!p)) {
+        solo_released(pc, reusable);
+        return;
+    }
     pool_conn_count(pc);
     circuit_give(p->owner->cluster->circuit, p->priority, CIRCUIT_RQ);
     pool_gauge(p, CLUSTER_UPSTREAM_RQ_ACTIVE, -1);
@@ -549,6 +554,8 @@ void pool_release(struct pool_conn *pc, bool reusable)
 
 void pool_conn_changed(struct pool_conn *pc)
 {
+    if (pc->solo)
+        solo_changed(pc);
     if (!pc->pool)
         return;
     pc->streams_known = true;
@@ -560,6 +567,8 @@ void pool_conn_changed(struct pool_conn *pc)
 
 void pool_conn_ended(struct pool_conn *pc, enum conn_close_reason why)
 {
+    if (pc->solo)
+        solo_ended(pc);
     if (!pc->pool) /* with the last slot */
         return;
     pc->draining = true;

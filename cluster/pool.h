@@ -54,6 +54,7 @@ struct pool_conn {
     uint32_t magic;
     struct conn conn;
     struct pool *pool;
+    struct solo *solo;                 /* NULL: a pool's; else pool is NULL (solo_conn.h) */
     const struct pool_protocol *proto; /* the pool's; client_new may set a more special one */
     struct host *host;                 /* referenced */
     struct cluster *cluster;           /* held */

@@ -14,6 +14,7 @@ static void state_free(void *arg)
     stats_scope_free(&s->dns_stats);
     stats_scope_free(&s->ring_stats);
     stats_scope_free(&s->maglev_stats);
+    stats_scope_free(&s->health_stats);
     mem_free(s);
 }
 
@@ -45,7 +46,7 @@ static bool read_stat(void *arg, uint32_t idx, uint64_t *out)
     else if (idx == CLUSTER_MEMBERSHIP_DEGRADED)
         *out = hosts ? hosts->num_degraded : 0;
     else if (idx == CLUSTER_MEMBERSHIP_EXCLUDED)
-        *out = 0;
+        *out = hosts ? hosts->num_excluded : 0;
     else if (idx == CLUSTER_LB_SUBSETS_ACTIVE)
         *out = hosts && hosts->subsets ? hosts->subsets->map.num : 0;
     else if (idx == CLUSTER_MAX_HOST_WEIGHT)

@@ -16,6 +16,7 @@ struct cluster_state {
     struct stats_scope *outlier_stats; /* NULL: never had outlier detection */
     struct stats_scope *dns_stats;     /* NULL: never was a DNS cluster */
     struct stats_scope *ring_stats, *maglev_stats; /* NULL: never was that policy */
+    struct stats_scope *health_stats;              /* NULL: never had health checks */
     struct outlier *outlier;      /* main thread; NULL: none, or the cluster is removed */
     const struct host_set *hosts; /* main thread: those published last, for statistics */
     uint32_t membership_change, update_no_rebuild, assignment_stale; /* main thread, statistics */

@@ -7,6 +7,7 @@
 #include "base/loop.h"
 #include "base/mailbox.h"
 #include "base/stats.h"
+#include "cluster/event_log.h"
 #include "proxy/options.h"
 #include "proxy/worker.h"
 
@@ -34,6 +35,8 @@ struct server {
     struct listeners *listeners;
     struct route_slots *routes;
     struct log_files *files;
+    struct event_sink event_sink;
+    struct event_log outlier_log; /* cluster_manager.outlier_detection */
     struct admin *admin;
     struct compile_env *env;
     struct stats_scope *stats; /* "server." */

@@ -11,6 +11,8 @@
 #include "envoy/config/core/v3/config_source.pb-c.h"
 #include "proxy/admin/admin.h"
 #include "proxy/bootstrap.h"
+#include "proxy/health/event_files.h"
+#include "proxy/health/exchange.h"
 #include "proxy/listener/listener.h"
 #include "proxy/listener/listeners.h"
 #include "proxy/observe/access_log.h"
@@ -390,6 +392,9 @@ static void make_owners(struct server *s, bool validate)
         .transport_arg = s->tls,
         .filters = &upstream_filters_of_clusters,
         .filters_arg = s->env,
+        .probes = &health_probes,
+        .sink = validate ? NULL : &s->event_sink,
+        .outlier_log = &s->outlier_log,
         .validate = validate,
         .dns = s->dns,
     };
@@ -446,6 +451,16 @@ static void make_workers(struct server *s)
         worker_init(&s->workers[i], s, i + 1);
 }
 
+static void open_outlier_log(struct server *s, struct errors *e)
+{
+    const Envoy__Config__Bootstrap__V3__ClusterManager *m = s->bootstrap->msg->cluster_manager;
+    size_t mark = errors_push(e, "cluster_manager.outlier_detection.event_log_path");
+    if (m && m->outlier_detection && s->files)
+        event_log_open(&s->outlier_log, &s->event_sink,
+                       str_of(m->outlier_detection->event_log_path), e);
+    errors_pop(e, mark);
+}
+
 /* The order matters: what is first is needed by what follows. */
 static bool build(struct server *s, bool validate, struct errors *e)
 {
@@ -463,11 +478,13 @@ static bool build(struct server *s, bool validate, struct errors *e)
         make_workers(s);
         s->files = log_files_new(s->options->file_flush_interval_ms,
                                  s->options->file_flush_min_kb * 1024);
+        s->event_sink = event_files_sink(s->files);
     }
     if (!bootstrap_stats(s->bootstrap, e) || !make_xds(s, &ads_cluster, e))
         return false;
     read_dns(s, e);
     make_owners(s, validate);
+    open_outlier_log(s, e);
     server_stats_init(s);
     return check_sources(s, e) && add_secrets(s, e) && add_clusters(s, ads_cluster, e) &&
            add_listeners(s, e) && open_admin(s, e) && errors_ok(e);
@@ -503,6 +520,7 @@ void server_free(struct server *s)
             server_stats_free(s);
         loop_free(&s->loop);
     }
+    event_log_close(&s->outlier_log);
     if (s->files)
         log_files_free(&s->files, LOG_WAIT_MS);
     bootstrap_free(&s->bootstrap);

@@ -1,5 +1,6 @@
 #include "base/regex.h"
 #include "cluster/clusters.h"
+#include "cluster/outlier.h"
 #include "proxy/admin/admin_address.h"
 #include "proxy/admin/admin_handler.h"
 #include "proxy/server.h"
@@ -76,8 +77,14 @@ static void put_health_text(struct buffer *b, const struct host *h)
         const char *text;
     } flags[] = {{HOST_FAILED_ACTIVE_HC, "/failed_active_hc"},
                  {HOST_FAILED_OUTLIER, "/failed_outlier_check"},
+                 {HOST_FAILED_EDS, "/failed_eds_health"},
+                 {HOST_DEGRADED_ACTIVE_HC, "/degraded_active_hc"},
                  {HOST_DEGRADED_EDS, "/degraded_eds_health"},
-                 {HOST_FAILED_EDS, "/failed_eds_health"}};
+                 {HOST_PENDING_REMOVAL, "/pending_dynamic_removal"},
+                 {HOST_PENDING_ACTIVE_HC, "/pending_active_hc"},
+                 {HOST_EXCLUDED, "/excluded_via_immediate_hc_fail"},
+                 {HOST_HC_TIMEOUT, "/active_hc_timeout"},
+                 {HOST_DRAINING_EDS, "/eds_status_draining"}};
     uint32_t health = READ(h, health);
     if (health == 0)
         buffer_add_str(b, STR("healthy"));
@@ -106,9 +113,23 @@ static void put_host_text(struct buffer *b, struct str cluster, const struct hos
     buffer_printf(b, "%.*s::sub_zone::%.*s\n", STR_ARG(at), STR_ARG(h->sub_zone));
     buffer_printf(b, "%.*s::canary::false\n", STR_ARG(at));
     buffer_printf(b, "%.*s::priority::%u\n", STR_ARG(at), h->priority);
-    buffer_printf(b, "%.*s::success_rate::-1\n", STR_ARG(at));
-    buffer_printf(b, "%.*s::local_origin_success_rate::-1\n", STR_ARG(at));
+    buffer_printf(b, "%.*s::success_rate::%g\n", STR_ARG(at), h->success_rate[0]);
+    buffer_printf(b, "%.*s::local_origin_success_rate::%g\n", STR_ARG(at), h->success_rate[1]);
     arena_cleanup(&a);
+}
+
+static void put_outlier_text(struct buffer *b, const struct cluster_view *v)
+{
+    if (!v->outlier)
+        return;
+    for (unsigned local = 0; local < 2; local++) {
+        const struct outlier_rates *r = outlier_rates(v->outlier, local);
+        const char *prefix = local ? "local_origin_" : "";
+        buffer_printf(b, "%.*s::outlier::%ssuccess_rate_average::%g\n", STR_ARG(v->name), prefix,
+                      r->average);
+        buffer_printf(b, "%.*s::outlier::%ssuccess_rate_ejection_threshold::%g\n", STR_ARG(v->name),
+                      prefix, r->threshold);
+    }
 }
 
 static void put_cluster_text(void *arg, const struct cluster_view *v)
@@ -119,6 +140,7 @@ static void put_cluster_text(void *arg, const struct cluster_view *v)
         return;
     buffer_printf(b, "%.*s::observability_name::%.*s\n", STR_ARG(v->name),
                   STR_ARG(v->config->stat_name));
+    put_outlier_text(b, v);
     put_limits_text(b, v, PRIORITY_DEFAULT);
     put_limits_text(b, v, PRIORITY_HIGH);
     buffer_printf(b, "%.*s::added_via_api::%s\n", STR_ARG(v->name),
@@ -186,6 +208,7 @@ static void put_health(struct json_writer *w, const struct host *h)
 {
     uint32_t health = READ(h, health);
     const char *eds = health & HOST_FAILED_EDS     ? "UNHEALTHY"
+                      : health & HOST_DRAINING_EDS ? "DRAINING"
                       : health & HOST_DEGRADED_EDS ? "DEGRADED"
                                                    : "HEALTHY";
     json_key(w, STR("health_status"));
@@ -193,6 +216,11 @@ static void put_health(struct json_writer *w, const struct host *h)
     put_true(w, "failed_active_health_check", health & HOST_FAILED_ACTIVE_HC);
     put_true(w, "failed_outlier_check", health & HOST_FAILED_OUTLIER);
     put_str(w, "eds_health_status", str_of(eds));
+    put_true(w, "failed_active_degraded_check", health & HOST_DEGRADED_ACTIVE_HC);
+    put_true(w, "pending_dynamic_removal", health & HOST_PENDING_REMOVAL);
+    put_true(w, "pending_active_hc", health & HOST_PENDING_ACTIVE_HC);
+    put_true(w, "excluded_via_immediate_hc_fail", health & HOST_EXCLUDED);
+    put_true(w, "active_hc_timeout", health & HOST_HC_TIMEOUT);
     json_close(w, '}');
 }
 

@@ -33,13 +33,16 @@ static void put_host(struct admin_dump *d, const struct host *h)
     admin_put_address(w, &h->addr);
     json_key(w, STR("health_check_config"));
     json_open(w, '{');
+    if (addr_port(&h->hc_addr) != addr_port(&h->addr))
+        put_u32(w, "port_value", addr_port(&h->hc_addr));
+    admin_dump_str(d, "hostname", h->hc_hostname);
     json_close(w, '}');
     admin_dump_str(d, "hostname", h->hostname);
     json_close(w, '}');
     admin_dump_str(d, "health_status",
-                   health & HOST_UNHEALTHY      ? STR("UNHEALTHY")
-                   : health & HOST_DEGRADED_EDS ? STR("DEGRADED")
-                                                : STR("HEALTHY"));
+                   health & HOST_UNHEALTHY  ? STR("UNHEALTHY")
+                   : health & HOST_DEGRADED ? STR("DEGRADED")
+                                            : STR("HEALTHY"));
     put_u32(w, "load_balancing_weight", h->weight);
     json_close(w, '}');
 }

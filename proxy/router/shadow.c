@@ -145,6 +145,8 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
 {
     struct shadow *w = OBJ_CAST(arg, struct shadow, SHADOW_MAGIC);
     if (result != POOL_READY) {
+        if (result != POOL_OVERFLOW)
+            cluster_count_outcome(w->cluster, w->host, OUTCOME_CONNECT_FAILED, 0);
         count_code(w, 503);
         finish(w);
         return;

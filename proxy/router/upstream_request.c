@@ -2,6 +2,7 @@
 
 #include "base/obj.h"
 #include "cluster/cluster_stats.h"
+#include "cluster/health.h"
 #include "proxy/http/stream.h"
 #include "proxy/listener/downstream.h"
 #include "proxy/network/proxy_header_write.h"
@@ -142,6 +143,8 @@ static void on_headers(void *user, struct headers *h, bool end)
     u->response = h;
     r->stream->info.upstream_first_rx_us = now_us(u);
     cluster_count_outcome(r->cluster, u->host, OUTCOME_STATUS, h->status);
+    if (headers_known(h, HDR_X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL))
+        health_report_fail(u->host);
     timer_disarm(&u->per_try);
     touch(u);
     if (end)
@@ -347,9 +350,11 @@ static void on_slot(void *arg, struct pool_conn *pc, enum pool_result result, st
         failed(u, TRY_OVERFLOW, STR_NULL);
         return;
     case POOL_CONNECT_FAILED:
+        cluster_count_outcome(r->cluster, u->host, OUTCOME_CONNECT_FAILED, 0);
         failed(u, TRY_CONNECT_FAILED, arena_str(s->arena, detail));
         return;
     case POOL_CONNECT_TIMEOUT:
+        cluster_count_outcome(r->cluster, u->host, OUTCOME_CONNECT_TIMEOUT, 0);
         failed(u, TRY_CONNECT_TIMEOUT, arena_str(s->arena, detail));
         return;
     case POOL_READY:

@@ -1,6 +1,7 @@
 #include "cluster/cluster_config.h"
 
 #include "cluster/load_assignment.h"
+#include "cluster/health_config.h"
 #include "cluster/outlier.h"
 #include "test/support/fake_xds.h"
 #include "xds/discovery.h"
@@ -188,6 +189,44 @@ START_TEST(original_dst)
 }
 END_TEST
 
+#define CHECK_OF(more)                                                                             \
+    "{'timeout':'1s','interval':'2s','unhealthy_threshold':3,'healthy_threshold':4," more "}"
+#define HC(more) "'health_checks':[" CHECK_OF(more) "]"
+#define HC2(more) "'health_checks':[" CHECK_OF(more) "," CHECK_OF(more) "]"
+
+START_TEST(health)
+{
+    struct cluster_config *c = good(
+        HC("'tcp_health_check':{'send':{'text':'504F'},'receive':[{'binary':'b2s='}]}"));
+    const struct health_config *h = c->health;
+    ck_assert(h->kind == HEALTH_TCP && h->reuse && !h->log_failures && !h->log_successes);
+    ck_assert(str_eq(h->send, STR("PO")));
+    ck_assert_uint_eq(h->receive.n, 1);
+    ck_assert(str_eq(h->receive.v[0], STR("ok")));
+    ck_assert_uint_eq(h->timeout_ms, 1000);
+    ck_assert_uint_eq(h->unhealthy_ms, 2000); /* these as interval */
+    ck_assert_uint_eq(h->unhealthy_edge_ms, 2000);
+    ck_assert_uint_eq(h->healthy_edge_ms, 2000);
+    ck_assert_uint_eq(h->no_traffic_ms, 60000);
+    ck_assert_uint_eq(h->no_traffic_healthy_ms, 60000);
+    ck_assert_uint_eq(h->unhealthy_threshold, 3);
+    ck_assert_uint_eq(h->healthy_threshold, 4);
+    uint64_t hash = h->hash;
+    cluster_config_unref(c);
+    c = good(HC("'tcp_health_check':{},'unhealthy_interval':'3s','no_traffic_interval':'4s',"
+                "'interval_jitter_percent':7,'alt_port':8,'reuse_connection':false"));
+    ck_assert_uint_eq(c->health->unhealthy_edge_ms, 3000);
+    ck_assert_uint_eq(c->health->no_traffic_healthy_ms, 4000);
+    ck_assert_uint_eq(c->health->interval_jitter_per_cent, 7);
+    ck_assert_uint_eq(c->health->alt_port, 8);
+    ck_assert(!c->health->reuse && c->health->hash != hash);
+    cluster_config_unref(c);
+    c = good("'type':'ORIGINAL_DST','lb_policy':'CLUSTER_PROVIDED'," HC("'tcp_health_check':{}"));
+    ck_assert(warned("health_checks"));
+    cluster_config_unref(c);
+}
+END_TEST
+
 START_TEST(outlier)
 {
     struct cluster_config *c = good(
@@ -207,8 +246,20 @@ START_TEST(outlier)
     ck_assert(c->outlier->split_local && c->outlier->always_eject_one);
     ck_assert_uint_eq(errs.num_warnings, 0);
     cluster_config_unref(c);
-    c = good("'outlier_detection':{'enforcing_success_rate':100}");
-    ck_assert(warned("outlier_detection.enforcing_success_rate"));
+    c = good("'outlier_detection':{'enforcing_success_rate':7,'success_rate_minimum_hosts':3,"
+             "'success_rate_request_volume':4,'success_rate_stdev_factor':1500,"
+             "'failure_percentage_threshold':60,'failure_percentage_minimum_hosts':2,"
+             "'failure_percentage_request_volume':9,'enforcing_failure_percentage':11,"
+             "'successful_active_health_check_uneject_host':false}");
+    ck_assert_uint_eq(c->outlier->enforcing[OUTLIER_RATE], 7);
+    ck_assert_uint_eq(c->outlier->enforcing[OUTLIER_PERCENTAGE], 11);
+    ck_assert_uint_eq(c->outlier->rate_min_hosts, 3);
+    ck_assert_uint_eq(c->outlier->rate_volume, 4);
+    ck_assert_uint_eq(c->outlier->rate_factor, 1500);
+    ck_assert_uint_eq(c->outlier->percentage, 60);
+    ck_assert_uint_eq(c->outlier->percentage_min_hosts, 2);
+    ck_assert_uint_eq(c->outlier->percentage_volume, 9);
+    ck_assert(!c->outlier->uneject_on_check);
     cluster_config_unref(c);
 }
 END_TEST
@@ -372,6 +423,19 @@ static const struct {
     {"'outlier_detection':{'base_ejection_time':'10s','max_ejection_time':'5s'}",
      "outlier_detection.max_ejection_time: must not be smaller"},
     {"'outlier_detection':{'interval':'0s'}", "outlier_detection.interval: "},
+    {HC("'tcp_health_check':{'send':{'text':'0x'}}"),
+     "health_checks[0].tcp_health_check.send.text: invalid hex string '0x'"},
+    {HC("'tcp_health_check':{'receive':[{'text':'abc'}]}"),
+     "health_checks[0].tcp_health_check.receive[0].text: invalid hex string 'abc'"},
+    {HC("'tcp_health_check':{},'alt_port':70000"), "health_checks[0].alt_port: is not a port"},
+    {HC("'http_health_check':{'path':'/'}"), "health_checks[0]: only tcp_health_check can be used"},
+    {HC("'grpc_health_check':{}"), "grpc_health_check: the cluster must support HTTP/2"},
+    {HC("'tcp_health_check':{},'unhealthy_interval':'0s'"),
+     "health_checks[0].unhealthy_interval: "},
+    {HC("'tcp_health_check':{},'event_logger':[{'name':'x'}]"),
+     "health_checks[0].event_logger[0].typed_config: "},
+    {HC2("'tcp_health_check':{}"), "health_checks: a cluster has one health check, not 2"},
+    {"'health_checks':[{'tcp_health_check':{}}]", "health_checks[0].timeout: "},
     {"'outlier_detection':{'max_ejection_percent':101}",
      "outlier_detection.max_ejection_percent: "},
     {"'typed_extension_protocol_options':{'foo':{'@type':'type.googleapis.com/"
@@ -408,10 +472,10 @@ END_TEST
 
 START_TEST(all_errors_at_once)
 {
-    ck_assert_ptr_null(
-        compile("'type':'LOGICAL_DNS','lb_policy':'MAGLEV','eds_cluster_config':{},"
-                "'transport_socket':{'name':'x'},'outlier_detection':{'base_ejection_time':'9s',"
-                "'max_ejection_time':'5s'}"));
+    ck_assert_ptr_null(compile("'type':'LOGICAL_DNS','lb_policy':'MAGLEV','eds_cluster_config':{},"
+                               "'maglev_lb_config':{'table_size':4},'transport_socket':{'name':'x'}"
+                               ",'outlier_detection':{'base_ejection_time':'9s',"
+                               "'max_ejection_time':'5s'}"));
     ck_assert_uint_eq(errs.num_errors, 5);
     ck_assert_ptr_null(
         compile_bytes(json_to_pb("envoy.config.cluster.v3.Cluster", "{\"name\":\"\"}", &arena)));
@@ -604,6 +668,7 @@ int main(void)
     tcase_add_test(t, eds);
     tcase_add_test(t, original_dst);
     tcase_add_test(t, outlier);
+    tcase_add_test(t, health);
     tcase_add_test(t, matches);
     tcase_add_test(t, connection_hash);
     tcase_add_loop_test(t, refused, 0, ARRAY_LEN(bad));

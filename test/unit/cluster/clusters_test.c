@@ -671,6 +671,77 @@ START_TEST(stat_name_and_late_worker)
 }
 END_TEST
 
+/* --- health checks --- */
+
+/* Nobody listens at port 1 of loopback, so that a check of it fails at once. */
+static const char *checked_cluster(const char *name, const char *interval)
+{
+    return eds_cluster(name, arena_printf(&arena,
+                                          ",'health_checks':[{'timeout':'1s','interval':'%s',"
+                                          "'unhealthy_threshold':1,'healthy_threshold':1,"
+                                          "'tcp_health_check':{}}]",
+                                          interval)
+                                 .p);
+}
+
+static void check_once(void)
+{
+    loop_advance(loop, 1);
+    turn();
+}
+
+static const struct host_set *hosts_of(const char *name)
+{
+    return worker_clusters_find(worker, str_of(name))->hosts;
+}
+
+START_TEST(first_version_waits_for_checks)
+{
+    start();
+    fake_xds_say(&fake, CLUSTER, "1", checked_cluster("a", "5s"), NULL);
+    fake_xds_say(&fake, CLA, "1", cla("a", "1 2"), NULL);
+    turn();
+    ck_assert_uint_eq(stat("cluster_manager.warming_clusters"), 1);
+    ck_assert_ptr_null(worker_clusters_find(worker, STR("a")));
+    fake_xds_say(&fake, CLA, "2", cla("a", "1"), NULL); /* one is gone before it was asked */
+    check_once();
+    ck_assert_uint_eq(stat("cluster_manager.warming_clusters"), 0);
+    ck_assert_ptr_nonnull(worker_clusters_find(worker, STR("a")));
+    ck_assert_uint_eq(hosts_of("a")->num_hosts, 1);
+    ck_assert_uint_eq(hosts_of("a")->num_healthy, 0);
+    ck_assert_uint_eq(stat("cluster.a.health_check.failure"), 1);
+    /* the next version serves at once, with what is known */
+    fake_xds_say(&fake, CLUSTER, "2", checked_cluster("a", "7s"), NULL);
+    turn();
+    ck_assert_uint_eq(stat("cluster_manager.warming_clusters"), 0);
+    ck_assert_uint_eq(hosts_of("a")->num_healthy, 0);
+    /* without checks the host counts as healthy */
+    fake_xds_say(&fake, CLUSTER, "3", eds_cluster("a", ""), NULL);
+    turn();
+    ck_assert_uint_eq(hosts_of("a")->num_healthy, 1);
+}
+END_TEST
+
+START_TEST(removed_while_it_is_checked)
+{
+    start();
+    fake_xds_say(&fake, CLUSTER, "1", checked_cluster("a", "5s"), NULL);
+    fake_xds_say(&fake, CLA, "1", cla("a", "1 2"), NULL);
+    turn();
+    fake_xds_say(&fake, CLUSTER, "2", NULL);
+    check_once();
+    ck_assert_uint_eq(stat("cluster_manager.warming_clusters"), 0);
+    ck_assert_ptr_null(worker_clusters_find(worker, STR("a")));
+    /* replaced while it is checked */
+    fake_xds_say(&fake, CLUSTER, "3", checked_cluster("a", "5s"), NULL);
+    fake_xds_say(&fake, CLA, "3", cla("a", "1"), NULL);
+    fake_xds_say(&fake, CLUSTER, "4", checked_cluster("a", "6s"), NULL);
+    turn();
+    check_once();
+    ck_assert_ptr_nonnull(worker_clusters_find(worker, STR("a")));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cluster/clusters");
@@ -701,6 +772,8 @@ int main(void)
     tcase_add_test(t, visit_and_dial);
     tcase_add_test(t, own_listeners_reach_the_worker);
     tcase_add_test(t, stat_name_and_late_worker);
+    tcase_add_test(t, first_version_waits_for_checks);
+    tcase_add_test(t, removed_while_it_is_checked);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

@@ -27,6 +27,9 @@ static void on_members(void *arg, struct load_assignment *la)
             size_t n = strlen(members);
             snprintf(members + n, sizeof(members) - n, "%s%u/%.*s*%u", n ? " " : "", i,
                      STR_ARG(addr_format(&ep->addr, text)), ep->weight);
+            if (ep->hc_addr.sa.sa_family != AF_UNSPEC)
+                snprintf(members + strlen(members), sizeof(members) - strlen(members), "^%.*s",
+                         STR_ARG(addr_format(&ep->hc_addr, text)));
         }
     }
     updates++;
@@ -147,6 +150,22 @@ START_TEST(one_name_two_ports)
     fake_dns_wait(&dns, &updates, 2);
     ck_assert_str_eq(members, "0/10.0.0.1:80*3 0/10.0.0.2:80*3 1/10.0.0.1:81*4 1/10.0.0.2:81*4");
     ck_assert_uint_eq(dns.asked, 1);
+}
+END_TEST
+
+/* Only the address that a name resolves to is known late. */
+START_TEST(checked_at_another_port)
+{
+    zone(first, 1);
+    endpoints[0].hc_port = 8080;
+    start();
+    fake_dns_wait(&dns, &updates, 1);
+    ck_assert_str_eq(members, "0/10.0.0.1:80*3^10.0.0.1:8080 0/10.0.0.2:80*3^10.0.0.2:8080");
+    dns_hosts_free(&hosts);
+    ck_assert(addr_parse_ip_port(STR("10.9.9.9:99"), &endpoints[0].hc_addr));
+    hosts = dns_hosts_new(loop, resolver, &config, &names, stats, &ops, NULL);
+    fake_dns_wait(&dns, &updates, 2);
+    ck_assert_str_eq(members, "0/10.0.0.1:80*3^10.9.9.9:99 0/10.0.0.2:80*3^10.9.9.9:99");
 }
 END_TEST
 
@@ -281,6 +300,7 @@ int main(void)
     tcase_add_test(t, an_address_of_two_names_counts_once);
     tcase_add_test(t, one_name_two_ports);
     tcase_add_test(t, literals_need_no_answer);
+    tcase_add_test(t, checked_at_another_port);
     tcase_add_test(t, failures_take_nothing_away);
     tcase_add_test(t, who_comes_during_a_failure_takes_what_was_known);
     tcase_add_test(t, logical_takes_the_first);

@@ -2,6 +2,7 @@
 
 #include "api-protos/message.h"
 #include "cluster/cluster_config.h"
+#include "cluster/health.h"
 #include "test/support/fake_xds.h"
 #include <check.h>
 
@@ -71,6 +72,89 @@ static struct host *host(unsigned i)
     ck_assert_uint_lt(i, m.num_hosts);
     return m.order[i];
 }
+
+/* healthy_checks gives the cluster EDS and a health check that every member passes. */
+static void healthy_checks(void)
+{
+    config->type = CLUSTER_EDS;
+    config->health = ARENA_NEW(&config->arena, struct health_config);
+}
+
+/* As if the host had been checked. */
+static void check_passes(struct host *h)
+{
+    static char session;
+    h->health_session = (struct health_session *)(void *)&session;
+    host_clear_flag(h, HOST_FAILED_ACTIVE_HC);
+}
+
+START_TEST(healthy_host_stays)
+{
+    healthy_checks();
+    (void)update(
+        "'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(2, "")) "," GROUP(
+            "'locality':{'region':'b'},'priority':1,", EP(3, "")) "]");
+    ck_assert_uint_eq(m.order[0]->health, HOST_FAILED_ACTIVE_HC);
+    for (unsigned i = 0; i < 3; i++)
+        check_passes(m.order[i]);
+    struct host *two = m.order[1], *three = m.order[2];
+    /* 2 and 3 are not listed any more: one has a group to belong to, one has none */
+    ck_assert_int_eq(
+        update("'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(4, "")) "]"),
+        MEMBERS_OTHER);
+    ck_assert_uint_eq(m.num_hosts, 4);
+    ck_assert_uint_eq(m.num_groups, 2);
+    ck_assert_uint_eq(m.groups[0].num_hosts, 3);
+    ck_assert(m.order[2] == two && m.order[3] == three && m.groups[1].priority == 1);
+    ck_assert_uint_eq(two->health, HOST_PENDING_REMOVAL);
+    ck_assert(!membership_kept_failed(&m));
+    /* listed again */
+    (void)update("'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(2, "")) "]");
+    ck_assert_uint_eq(two->health, 0);
+    ck_assert_uint_eq(three->health, HOST_PENDING_REMOVAL);
+    host_set_flag(three, HOST_FAILED_ACTIVE_HC);
+    ck_assert(membership_kept_failed(&m));
+    (void)update("'endpoints':[" GROUP("'locality':{'region':'a'},", EP(1, "") "," EP(2, "")) "]");
+    ck_assert_uint_eq(m.num_hosts, 2);
+    ck_assert_uint_eq(m.num_groups, 1);
+    for (unsigned i = 0; i < 2; i++)
+        m.order[i]->health_session = NULL;
+}
+END_TEST
+
+START_TEST(host_goes_despite_its_health)
+{
+    healthy_checks();
+    config->remove_despite_health = true;
+    (void)update("'endpoints':[" GROUP("", EP(1, "") "," EP(2, "")) "]");
+    check_passes(m.order[1]);
+    (void)update("'endpoints':[" GROUP("", EP(1, "")) "]");
+    ck_assert_uint_eq(m.num_hosts, 1);
+}
+END_TEST
+
+START_TEST(where_it_is_checked)
+{
+    struct load_assignment *la = compile("'endpoints':[" GROUP(
+        "", "{'endpoint':{'address':{'socket_address':{'address':'127.0.0.1','port_value':1}},"
+            "'health_check_config':{'port_value':9,'hostname':'h',"
+            "'address':{'socket_address':{'address':'127.0.0.2','port_value':3}}}}},"
+            "{'endpoint':{'address':{'socket_address':{'address':'127.0.0.1','port_value':2}},"
+            "'health_check_config':{'disable_active_health_check':true}}}") "]");
+    char text[ADDR_TEXT_MAX];
+    const struct assigned_endpoint *ep = la->localities[0].endpoints;
+    ck_assert(str_eq(addr_format(&ep[0].hc_addr, text), STR("127.0.0.2:9")));
+    ck_assert(str_eq(ep[0].hc_hostname, STR("h")) && !ep[0].hc_disabled);
+    ck_assert(str_eq(addr_format(&ep[1].hc_addr, text), STR("127.0.0.1:2")));
+    ck_assert(ep[1].hc_disabled);
+    load_assignment_unref(la);
+    ck_assert_ptr_nonnull(strstr(
+        refusal("'endpoints':[" GROUP("", "{'endpoint':{'address':{'socket_address':{'address':"
+                                          "'127.0.0.1','port_value':1}},'health_check_config':{"
+                                          "'port_value':70000}}}") "]"),
+        "port_value"));
+}
+END_TEST
 
 /* --- the assignment
  * ------------------------------------------------------------------------------- */
@@ -339,6 +423,9 @@ int main(void)
     int failed;
     tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, healthy_host_stays);
+    tcase_add_test(t, host_goes_despite_its_health);
+    tcase_add_test(t, where_it_is_checked);
     tcase_add_test(t, compiles);
     tcase_add_loop_test(t, refused, 0, ARRAY_LEN(bad));
     tcase_add_test(t, accepted_with_a_warning);

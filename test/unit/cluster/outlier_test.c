@@ -2,6 +2,7 @@
 
 #include "cluster/table.h"
 #include <check.h>
+#include <math.h>
 #include <pthread.h>
 
 static struct loop *loop;
@@ -13,9 +14,10 @@ static struct stats_scope *stats;
 static struct host *hosts[10];
 static uint32_t num_hosts, changes;
 
-static uint32_t count_hosts(void *arg)
+static struct host *const *list_hosts(void *arg, uint32_t *num)
 {
-    return num_hosts;
+    *num = num_hosts;
+    return hosts;
 }
 
 static void changed(void *arg)
@@ -23,7 +25,7 @@ static void changed(void *arg)
     changes++;
 }
 
-static const struct outlier_ops ops = {count_hosts, changed};
+static const struct outlier_ops ops = {list_hosts, changed};
 
 static void setup(void)
 {
@@ -48,7 +50,7 @@ static void setup(void)
         hosts[num_hosts] = host_new(&home, &info);
         hosts[num_hosts]->state = state;
     }
-    state->outlier = outlier_new(loop, &config, stats, &ops, NULL);
+    state->outlier = outlier_new(loop, &config, STR("c"), stats, NULL, &ops, NULL);
 }
 
 static void teardown(void)
@@ -189,7 +191,7 @@ START_TEST(good_behaviour_is_rewarded)
     ck_assert_uint_eq(hosts[0]->outlier->count, 1);
     loop_advance(loop, 3000);
     turn();
-    ck_assert_ptr_null(hosts[0]->outlier);
+    ck_assert_uint_eq(hosts[0]->outlier->count, 0);
     answer(hosts[0], 500, 5);
     loop_advance(loop, 11000);
     turn();
@@ -251,6 +253,108 @@ START_TEST(local_failures_apart)
     ck_assert(!host_healthy(hosts[0]));
     ck_assert_uint_eq(sum(OUTLIER_ENFORCED_LOCAL), 1);
     ck_assert_uint_eq(sum(OUTLIER_DETECTED_5XX), 0);
+}
+END_TEST
+
+static void interval(void)
+{
+    loop_advance(loop, config.interval_ms);
+    turn();
+}
+
+static void mixed(struct host *h, int good, int bad)
+{
+    answer(h, 200, good);
+    while (bad-- > 0) { /* never two in a row */
+        answer(h, 500, 1);
+        answer(h, 200, 1);
+    }
+}
+
+START_TEST(worse_than_the_others)
+{
+    config.rate_min_hosts = 4;
+    config.rate_volume = 20;
+    config.rate_factor = 1000;
+    for (unsigned i = 0; i < 3; i++)
+        mixed(hosts[i], 20, 0);
+    mixed(hosts[3], 0, 10);
+    interval();
+    /* 100, 100, 100, 50: 87.5 on average, with a deviation of 21.65 */
+    ck_assert(outlier_rates(state->outlier, false)->average == 87.5);
+    ck_assert(fabs(outlier_rates(state->outlier, false)->threshold - 65.8494) < 0.001);
+    ck_assert(hosts[3]->success_rate[0] == 50 && hosts[0]->success_rate[0] == 100);
+    ck_assert(!host_healthy(hosts[3]) && host_healthy(hosts[0]));
+    ck_assert_uint_eq(sum(OUTLIER_ENFORCED_RATE), 1);
+    ck_assert_uint_eq(sum(OUTLIER_EJECTIONS_SUCCESS_RATE), 1);
+    ck_assert_uint_eq(sum(OUTLIER_EJECTIONS_TOTAL), 1);
+    interval(); /* another one, without requests */
+    ck_assert(hosts[0]->success_rate[0] == -1);
+    ck_assert(outlier_rates(state->outlier, false)->average == -1);
+}
+END_TEST
+
+START_TEST(too_little_is_known)
+{
+    config.rate_min_hosts = 4;
+    config.rate_volume = 20;
+    config.rate_factor = 1000;
+    for (unsigned i = 0; i < 2; i++)
+        mixed(hosts[i], 20, 0);
+    mixed(hosts[2], 19, 0); /* one request short */
+    mixed(hosts[3], 0, 10);
+    interval();
+    ck_assert(host_healthy(hosts[3]));
+    ck_assert_uint_eq(sum(OUTLIER_DETECTED_RATE), 0);
+}
+END_TEST
+
+START_TEST(fails_too_often)
+{
+    config.enforcing[OUTLIER_RATE] = 0;
+    config.enforcing[OUTLIER_PERCENTAGE] = 100;
+    config.percentage = 50;
+    config.percentage_min_hosts = 2;
+    config.percentage_volume = 10;
+    mixed(hosts[0], 0, 10);  /* just so much */
+    mixed(hosts[1], 10, 10); /* a third */
+    interval();
+    ck_assert(!host_healthy(hosts[0]) && host_healthy(hosts[1]));
+    ck_assert_uint_eq(sum(OUTLIER_DETECTED_PERCENTAGE), 1);
+    ck_assert_uint_eq(sum(OUTLIER_ENFORCED_PERCENTAGE), 1);
+}
+END_TEST
+
+START_TEST(local_rates_apart)
+{
+    config.split_local = true;
+    config.consecutive[OUTLIER_LOCAL] = 1000;
+    config.percentage_min_hosts = 1;
+    config.percentage_volume = 10;
+    config.enforcing[OUTLIER_LOCAL_PERCENTAGE] = 100;
+    for (int i = 0; i < 20; i++)
+        outlier_report(&config, hosts[0], OUTCOME_CONNECT_FAILED, 0);
+    mixed(hosts[1], 20, 0);
+    interval();
+    ck_assert(hosts[0]->success_rate[0] == -1 && hosts[0]->success_rate[1] == 0);
+    ck_assert(hosts[1]->success_rate[0] == 100 && hosts[1]->success_rate[1] == 100);
+    ck_assert(!host_healthy(hosts[0]));
+    ck_assert_uint_eq(sum(OUTLIER_ENFORCED_LOCAL_PERCENTAGE), 1);
+}
+END_TEST
+
+START_TEST(check_ends_ejection)
+{
+    answer(hosts[0], 500, 5);
+    config.uneject_on_check = false;
+    outlier_health_passed(state->outlier, hosts[0]);
+    ck_assert(!host_healthy(hosts[0]));
+    config.uneject_on_check = true;
+    outlier_health_passed(state->outlier, hosts[1]);
+    outlier_health_passed(state->outlier, hosts[0]);
+    ck_assert(host_healthy(hosts[0]));
+    ck_assert_uint_eq(sum(OUTLIER_EJECTIONS_ACTIVE), 0);
+    ck_assert_uint_eq(changes, 2);
 }
 END_TEST
 
@@ -326,6 +430,11 @@ int main(void)
     tcase_add_test(t, jitter_adds);
     tcase_add_test(t, local_failures_count_as_answers);
     tcase_add_test(t, local_failures_apart);
+    tcase_add_test(t, worse_than_the_others);
+    tcase_add_test(t, too_little_is_known);
+    tcase_add_test(t, fails_too_often);
+    tcase_add_test(t, local_rates_apart);
+    tcase_add_test(t, check_ends_ejection);
     tcase_add_test(t, host_leaves);
     tcase_add_test(t, end_of_detection_frees_all);
     tcase_add_test(t, counts_of_all_workers);
