@@ -142,6 +142,9 @@ struct cluster *worker_clusters_find(struct worker_clusters *w, struct str name)
 void cluster_hold(struct cluster *c);
 void cluster_release(struct cluster *c);
 
+struct metadata;
+
+
 struct lb_request { /* what a balancer may look at; borrowed for the call */
     uint64_t hash;
     bool has_hash;
@@ -156,6 +159,7 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
      * Not for ORIGINAL_DST. */
     const struct addr *override_host;
     bool override_strict; /* else no host at all */
+    const struct metadata *metadata_match; /* what subset balancers choose by; NULL: nothing */
 };
 
 /* cluster_pick chooses a host, with a reference for the caller, or NULL: none healthy (flag UH; the

@@ -108,6 +108,8 @@ static void flushed(struct conn *c)
         return;
     }
     c->state = CONN_LINGERING;
+    if (c->linger_ms)
+        timer_arm(&c->timer, c->linger_ms);
     c->readable = true; /* what was not taken from the socket before */
     drive(c);
 }
@@ -550,6 +552,25 @@ void conn_close(struct conn *c, enum conn_close_how how, uint64_t linger_ms)
     if (linger_ms)
         timer_arm(&c->timer, linger_ms);
     loop_post(c->loop, &c->flush_task);
+}
+
+void conn_close_slowly(struct conn *c, uint64_t flush_ms, uint32_t linger_ms)
+{
+    if (conn_closing(c))
+        return;
+    c->linger_ms = linger_ms;
+    conn_close(c, CONN_CLOSE_LINGER, flush_ms);
+    c->linger = true;
+}
+
+void conn_hasten(struct conn *c, uint64_t ms)
+{
+    if (c->state == CONN_LINGERING)
+        end(c, CONN_CLOSED_LOCAL);
+    if (c->state != CONN_FLUSHING)
+        return;
+    c->linger = false;
+    timer_arm(&c->timer, ms);
 }
 
 bool conn_closing(const struct conn *c)

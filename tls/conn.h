@@ -55,6 +55,7 @@ struct conn {
     struct timer timer;                 /* connect, handshake, lingering close */
     struct task flush_task, read_task, closed_task;
     size_t read_budget; /* bytes taken in one turn */
+    uint32_t linger_ms; /* of the lingering read alone; 0: what is left of the whole time */
     int err;            /* errno of the failure */
     uint16_t read_pauses;
     uint8_t state;
@@ -134,6 +135,12 @@ enum conn_close_how {
  * more. `linger_ms` bounds the flush and the lingering read (Envoy's delayed_close_timeout; 0:
  * none). */
 void conn_close(struct conn *c, enum conn_close_how how, uint64_t linger_ms);
+
+/* conn_close_slowly is conn_close with CONN_CLOSE_LINGER and a time for each half: flush_ms (0: no
+ * limit) to send out, linger_ms from then on. conn_hasten: a close that is under way has at most
+ * `ms` more to send out, and does not linger; without effect on others. */
+void conn_close_slowly(struct conn *c, uint64_t flush_ms, uint32_t linger_ms);
+void conn_hasten(struct conn *c, uint64_t ms);
 
 /* conn_closing says whether conn_close was called or the connection is over. */
 bool conn_closing(const struct conn *c);

@@ -312,6 +312,7 @@ void downstream_kill(struct downstream *d)
 {
     if (d->filter) {
         conn_close(&d->conn, CONN_CLOSE_FLUSH, DRAIN_FLUSH_MS);
+        conn_hasten(&d->conn, DRAIN_FLUSH_MS); /* if it was closing already */
         return;
     }
     if (d->accepted_fd < 0) {
