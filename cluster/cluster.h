@@ -50,7 +50,7 @@ struct cluster_config {
     uint64_t max_connection_duration_ms;  /* 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
     size_t buffer_limit;
-    const struct addr *bind; /* upstream_bind_config.source_address; NULL: none */
+    const struct cluster_bind *bind; /* upstream_bind_config; NULL: none */
     bool keepalive;
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes;
     bool use_http_header;            /* original_dst_lb_config */
@@ -74,6 +74,8 @@ struct cluster_config {
                                               NULL entries are raw_buffer */
     uint32_t num_transports;
     const struct transport_match *matches; /* num_transports - 1 */
+    bool proxy_header;                     /* a transport says where a connection is from, */
+    bool proxy_tlv_key;                    /* and pools are kept apart by its TLVs too */
     struct circuit_limits limits[2];       /* by enum priority */
     struct outlier_config *outlier;        /* NULL: none */
     uint64_t connection_hash; /* of what a live connection depends on: pools survive an update that
@@ -90,6 +92,7 @@ struct cluster_config {
 struct cluster_config *cluster_config_ref(struct cluster_config *c);
 void cluster_config_unref(struct cluster_config *c);
 
+struct cluster_bind;
 struct load_assignment;
 struct transport_match;
 struct xds_source;

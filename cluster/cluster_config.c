@@ -5,6 +5,7 @@
 #include "api-protos/wkt.h"
 #include "base/hash.h"
 #include "cluster/address.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/cluster_limits.h"
 #include "cluster/load_assignment.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
@@ -361,13 +362,9 @@ static void compile_sockets(struct compiling *c, const cluster_message *msg)
         msg->upstream_connection_options;
     struct cluster_config *out = c->out;
 
-    if (msg->upstream_bind_config && msg->upstream_bind_config->source_address) {
-        size_t mark = errors_push(c->e, "upstream_bind_config.source_address");
-        struct addr *bind = ARENA_NEW(&out->arena, struct addr);
-        if (address_compile_socket(msg->upstream_bind_config->source_address, bind, c->e))
-            out->bind = bind;
-        errors_pop(c->e, mark);
-    }
+    size_t mark = errors_push(c->e, "upstream_bind_config");
+    out->bind = cluster_bind_compile(msg->upstream_bind_config, &out->arena, c->e, c->env->pb);
+    errors_pop(c->e, mark);
     if (uco && uco->tcp_keepalive) {
         out->keepalive = true;
         out->keepalive_time_s = wkt_u32(uco->tcp_keepalive->keepalive_time, 0);

@@ -98,9 +98,28 @@ void pool_maybe_free(struct pool *p)
         loop_defer_free(p->owner->cluster->loop, &p->free_task);
 }
 
+static void copy_origin(struct pool *p, const struct proxy_origin *from)
+{
+    struct proxy_origin *to = ARENA_NEW(&p->arena, struct proxy_origin);
+    struct addr *ends = arena_alloc(&p->arena, 2 * sizeof(*ends));
+    struct proxy_tlv *first = NULL, **at = &first;
+
+    ends[0] = *from->src;
+    ends[1] = *from->dst;
+    for (const struct proxy_tlv *t = from->tlvs; t; t = t->next) {
+        *at = ARENA_NEW(&p->arena, struct proxy_tlv);
+        **at = (struct proxy_tlv){NULL, t->type, arena_str(&p->arena, t->value)};
+        at = &(*at)->next;
+    }
+    *to = (struct proxy_origin){&ends[0], &ends[1], first};
+    p->transport.origin = to;
+}
+
 static void copy_options(struct pool *p, const struct pool_options *opts)
 {
     const struct transport_options *from = &opts->transport;
+    if (from->origin)
+        copy_origin(p, from->origin);
     p->mark = opts->mark;
     if (opts->source) {
         p->source = ARENA_NEW(&p->arena, struct addr);

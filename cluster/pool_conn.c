@@ -1,4 +1,5 @@
 #include "base/obj.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/pool_private.h"
 #include <errno.h>
 #include <stdio.h>
@@ -185,7 +186,7 @@ static void connect_failed(struct pool_conn *pc, enum conn_close_reason why)
         pool_stat(p, CLUSTER_UPSTREAM_CX_CONNECT_TIMEOUT);
     else
         connect_reason(pc, reason, sizeof(reason));
-    if (pc->conn.err == EADDRNOTAVAIL && pc->cluster->config->bind)
+    if (pc->conn.bind_failed)
         pool_stat(p, CLUSTER_BIND_ERRORS);
     p->num_connecting--;
     pc->state = POOL_CONN_CLOSING;
@@ -319,7 +320,6 @@ static void begin_connect(struct pool_conn *pc)
     transport.num_alpn_fallback = pc->proto->num_alpn;
     struct conn_connect how = {
         .peer = &pc->host->addr,
-        .bind = pc->pool->source ? pc->pool->source : config->bind,
         .transparent = pc->pool->source != NULL,
         .mark = pc->pool->mark,
         .factory = config->num_transports ? config->transports[i] : NULL,
@@ -330,6 +330,9 @@ static void begin_connect(struct pool_conn *pc)
         .keepalive_interval_s = config->keepalive_interval_s,
         .keepalive_probes = config->keepalive_probes,
     };
+    cluster_bind_fill(config->bind, &how);
+    if (pc->pool->source)
+        how.bind = pc->pool->source;
     conn_init_connecting(&pc->conn, pc->cluster->loop, &how, &pool_ops, pc);
     pc->immediate = pc->conn.fd < 0;
     conn_set_limits(&pc->conn, config->buffer_limit);

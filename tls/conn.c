@@ -420,25 +420,44 @@ static void set_keepalive(int fd, const struct conn_connect *how)
     }
 }
 
-/* Options and source address; 0 or the errno of what failed. */
-static int prepare(int fd, const struct conn_connect *how)
+static int set_flag(int fd, bool v6, int name, int name6, int value)
+{
+    int level = v6 ? SOL_IPV6 : SOL_IP;
+    return setsockopt(fd, level, v6 ? name6 : name, &value, sizeof(value)) == 0 ? 0 : errno;
+}
+
+static int bind_source(int fd, const struct conn_connect *how)
 {
     int on = 1;
-    no_delay(fd, how->peer);
-    set_keepalive(fd, how);
-    if (how->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &how->mark, sizeof(how->mark)) != 0)
-        return errno;
-    bool v6 = how->peer->sa.sa_family == AF_INET6;
-    int level = v6 ? SOL_IPV6 : SOL_IP;
-    int name = v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT;
-    if (how->transparent && setsockopt(fd, level, name, &on, sizeof(on)) != 0)
-        return errno;
     if (!how->bind || how->bind->sa.sa_family != how->peer->sa.sa_family)
         return 0;
     /* The port is chosen at connect, for the pair of addresses: as many connections as there are
      * ports to each destination, not in all. */
     setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
     return addr_bind(fd, how->bind) == 0 ? 0 : errno;
+}
+
+/* Options and source address; 0 or the errno of what failed. */
+static int prepare(int fd, const struct conn_connect *how)
+{
+    static const struct socket_options none;
+    const struct socket_options *options = how->options ? how->options : &none;
+    bool v6 = how->peer->sa.sa_family == AF_INET6;
+    int err = 0;
+
+    no_delay(fd, how->peer);
+    set_keepalive(fd, how);
+    if (how->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &how->mark, sizeof(how->mark)) != 0)
+        return errno;
+    if (how->transparent)
+        err = set_flag(fd, v6, IP_TRANSPARENT, IPV6_TRANSPARENT, 1);
+    if (!err && how->has_freebind && addr_is_ip(how->peer))
+        err = set_flag(fd, v6, IP_FREEBIND, IPV6_FREEBIND, how->freebind);
+    if (!err)
+        err = socket_options_apply(options, fd, SOCKET_PREBIND);
+    if (!err)
+        err = bind_source(fd, how);
+    return err ? err : socket_options_apply(options, fd, SOCKET_BOUND);
 }
 
 void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_connect *how,
@@ -452,6 +471,7 @@ void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_conn
     c->bound = true;
     if (!err)
         err = prepare(fd, how);
+    c->bind_failed = fd >= 0 && err;
     if (!err && addr_connect(fd, how->peer) != 0 && errno != EINPROGRESS)
         err = errno;
     if (!err) {

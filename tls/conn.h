@@ -11,6 +11,7 @@
 #include "base/addr.h"
 #include "base/buffer.h"
 #include "base/loop.h"
+#include "tls/socket_options.h"
 #include "tls/transport.h"
 
 enum conn_close_reason {
@@ -64,6 +65,7 @@ struct conn {
     bool readable : 1, writable : 1, shut_wanted : 1, shut_done : 1, close_wanted : 1;
     bool linger : 1, half_close : 1;
     bool bound : 1;        /* connecting side */
+    bool bind_failed : 1;  /* the source address, or a socket option, could not be set */
     bool closed_seen : 1;  /* the loop said IO_CLOSED */
     bool write_failed : 1; /* nothing can be sent any more; what the peer sent is still read */
     bool failed_read : 1, again : 1, no_secret : 1;
@@ -87,6 +89,8 @@ struct conn_connect {
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes; /* 0: system's; time 0 and
                                                                            keepalive false: off */
     bool keepalive;
+    const struct socket_options *options; /* set on the socket as they are; NULL: none */
+    bool has_freebind, freebind;          /* IP_FREEBIND is set, to that */
 };
 
 /* conn_init_connecting starts to connect. Failure, immediate failure included, is reported by

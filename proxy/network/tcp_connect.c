@@ -135,13 +135,40 @@ static void attempt(struct tcp_conn *t)
     struct pool_options opts;
     const struct pool_protocol *proto = t->config->tunnel ? tcp_tunnel_protocol(t)
                                                           : &pool_protocol_tcp;
-    pool_acquire(t->cluster, h, proto, downstream_pool_options(&d->info, &opts), PRIORITY_DEFAULT,
-                 &t->slot, on_slot, t);
+    pool_acquire(t->cluster, h, proto,
+                 downstream_pool_options(&d->info, t->cluster->config, t->tlvs, &opts),
+                 PRIORITY_DEFAULT, &t->slot, on_slot, t);
 }
 
 static void on_retry(void *arg)
 {
     attempt(OBJ_CAST(arg, struct tcp_conn, TCP_MAGIC));
+}
+
+/* The configured ones, unless a PROXY header came: then its own count. */
+static void collect_tlvs(struct tcp_conn *t)
+{
+    const struct conn_info *info = &t->d->info;
+    struct arena *a = t->d->arena;
+    struct proxy_tlv **at = &t->tlvs;
+    if (info->tlvs || !addr_eq(&info->remote, &info->direct_remote)) {
+        t->tlvs = info->tlvs;
+        return;
+    }
+    for (size_t i = 0; i < t->config->num_tlvs; i++) {
+        const struct tcp_tlv *from = &t->config->tlvs[i];
+        struct str value = from->value;
+        if (from->format) {
+            struct buffer b;
+            buffer_init(&b);
+            format_string_append(from->format, &t->info, &b);
+            value = arena_str(a, buffer_pullup(&b, b.len));
+            buffer_cleanup(&b);
+        }
+        *at = ARENA_NEW(a, struct proxy_tlv);
+        **at = (struct proxy_tlv){NULL, from->type, value};
+        at = &(*at)->next;
+    }
 }
 
 static bool find_cluster(struct tcp_conn *t)
@@ -169,6 +196,8 @@ void tcp_connect_start(struct tcp_conn *t)
     timer_init(&t->retry, t->d->worker->loop, on_retry, t);
     backoff_init(&t->backoff, t->config->backoff_base_ms, t->config->backoff_max_ms);
     if (find_cluster(t)) {
+        if (t->cluster->config->proxy_header)
+            collect_tlvs(t);
         attempt(t);
         return;
     }

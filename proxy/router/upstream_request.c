@@ -4,7 +4,7 @@
 #include "cluster/cluster_stats.h"
 #include "proxy/http/stream.h"
 #include "proxy/listener/downstream.h"
-#include "proxy/network/proxy_header_write.h"
+#include "tls/proxy_header_write.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router.h"
 #include "proxy/router/router_config.h"
@@ -299,8 +299,8 @@ static struct codec_stream *open_tunnel(struct upstream_request *u,
 {
     struct stream *s = u->router->stream;
     if (connect->proxy_protocol) {
-        proxy_header_write(&u->pc->conn.out, connect->proxy_protocol, &s->info.downstream_remote,
-                           &s->hc->down->info.local);
+        (void)proxy_header_write(&u->pc->conn.out, connect->proxy_protocol,
+                                 &s->info.downstream_remote, &s->hc->down->info.local, NULL);
         conn_flush_soon(&u->pc->conn);
     }
     return tcp_client_stream(u->pc, s->arena, &events, u);
@@ -397,7 +397,8 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
         timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
     struct pool_options room = {0};
-    const struct pool_options *options = downstream_pool_options(s->info.conn, &room);
+    const struct pool_options *options = downstream_pool_options(
+        s->info.conn, r->cluster->config, s->info.conn->tlvs, &room);
     if (fresh) {
         room.fresh = true;
         options = &room;
