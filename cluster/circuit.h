@@ -8,7 +8,14 @@
 #include <stdint.h>
 
 enum priority { PRIORITY_DEFAULT, PRIORITY_HIGH };
-enum circuit_kind { CIRCUIT_CX, CIRCUIT_PENDING, CIRCUIT_RQ, CIRCUIT_RETRIES, NUM_CIRCUIT_KINDS };
+enum circuit_kind {
+    CIRCUIT_CX,
+    CIRCUIT_PENDING,
+    CIRCUIT_RQ,
+    CIRCUIT_RETRIES,
+    CIRCUIT_POOLS, /* max_connection_pools; unset UINT64_MAX */
+    NUM_CIRCUIT_KINDS
+};
 
 /* What a Thresholds message was compiled to. */
 struct circuit_limits {
@@ -31,7 +38,7 @@ struct circuit {
     struct {
         _Atomic uint64_t active;
         _Atomic uint64_t max;
-    } c[2][NUM_CIRCUIT_KINDS]; /* 64 bytes a priority: a request touches all four kinds anyway */
+    } c[2][NUM_CIRCUIT_KINDS]; /* close together: a request touches most of them anyway */
     struct {
         _Atomic uint32_t budget_ppm; /* of active and pending requests; UINT32_MAX: no budget */
         _Atomic uint32_t budget_min;

@@ -49,6 +49,7 @@ struct cluster_config {
     uint64_t idle_timeout_ms;             /* of pooled connections; default 1 h, 0 none */
     uint64_t max_connection_duration_ms;  /* 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
+    double preconnect_ratio;              /* connections for each request; 1 or less: no more */
     size_t buffer_limit;
     const struct cluster_bind *bind; /* upstream_bind_config; NULL: none */
     bool keepalive;

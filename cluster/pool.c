@@ -28,6 +28,7 @@ struct pools *pools_new(struct cluster *c)
 
 static void pool_destroy(struct pool *p)
 {
+    circuit_give(p->owner->cluster->circuit, p->priority, CIRCUIT_POOLS);
     task_cancel(&p->free_task);
     if (p->owner->last == p)
         p->owner->last = NULL;
@@ -159,6 +160,7 @@ static struct pool *pool_new(struct pools *ps, const struct pool_key *key, struc
     return p;
 }
 
+/* NULL: that would be one pool too many. */
 static struct pool *pool_for(struct pools *ps, struct host *h, const struct pool_protocol *proto,
                              const struct pool_options *opts, enum priority priority)
 {
@@ -168,6 +170,8 @@ static struct pool *pool_for(struct pools *ps, struct host *h, const struct pool
     if (p && memcmp(&p->key, &key, sizeof(key)) == 0)
         return p;
     p = map_get(&ps->map, str_n((const char *)&key, sizeof(key)));
+    if (!p && !circuit_take(ps->cluster->circuit, priority, CIRCUIT_POOLS))
+        return NULL;
     if (!p)
         p = pool_new(ps, &key, h, opts);
     ps->last = p;
@@ -416,6 +420,33 @@ static void connect_more(struct pool *p)
     }
 }
 
+/* preconnect_policy: connections for requests that are yet to come, as many as the ratio makes of
+ * those that are there. A few at a time, and only what the breaker has left: nobody waits for them.
+ */
+static void connect_ahead(struct pool *p)
+{
+    enum { AT_A_TIME = 3 };
+    double ratio = p->owner->cluster->config->preconnect_ratio;
+    uint64_t active = 0, ready = 0;
+    if (LIKELY(ratio <= 1))
+        return;
+    LIST_FOREACH(it, &p->full)
+        active += conn_at(it)->slots_used;
+    LIST_FOREACH(it, &p->ready)
+    {
+        const struct pool_conn *pc = conn_at(it);
+        active += pc->slots_used;
+        ready += slots_of(pc) - pc->slots_used;
+    }
+    for (int i = 0; i < AT_A_TIME; i++) {
+        double wanted = (double)(p->num_pending + active) * ratio;
+        if ((double)(expected_slots(p) + ready + active) >= wanted || !host_has_room(p) ||
+            !circuit_take(p->owner->cluster->circuit, p->priority, CIRCUIT_CX))
+            return;
+        pool_conn_start(p);
+    }
+}
+
 static void add_pending(struct pool *p, struct pool_request *rq, bool first)
 {
     p->num_pending++;
@@ -455,10 +486,16 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
     task_init(&rq->task, run_request, rq);
     cluster_hold(c);
     rq->fresh = opts && opts->fresh;
+    if (!p) {
+        stats_inc(c->stats, c->thread, CLUSTER_UPSTREAM_CX_POOL_OVERFLOW);
+        fail(rq, POOL_OVERFLOW, STR_NULL);
+        return;
+    }
     pc = rq->fresh ? NULL : find_ready(p);
     if (pc) {
         if (grant(pc, rq))
             settle(pc);
+        connect_ahead(p);
         return;
     }
     if (!circuit_take(c->circuit, priority, CIRCUIT_PENDING)) {
@@ -470,6 +507,7 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
     pool_stat(p, CLUSTER_UPSTREAM_RQ_PENDING_TOTAL);
     add_pending(p, rq, false);
     connect_more(p);
+    connect_ahead(p);
 }
 
 /* take_slot_back undoes grant. */

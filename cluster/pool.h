@@ -10,7 +10,7 @@
 
 enum pool_result {
     POOL_READY,
-    POOL_OVERFLOW,        /* a circuit breaker: flag UO */
+    POOL_OVERFLOW,        /* a circuit breaker, of pools too: flag UO */
     POOL_CONNECT_FAILED,  /* UF; detail: "delayed connect error: Connection refused" or the
                              transport's failure */
     POOL_CONNECT_TIMEOUT, /* UF; detail: "connection timeout" */

@@ -137,7 +137,7 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->max_headers_count, 50);
     ck_assert_uint_eq(c->max_headers_kb, 20);
     ck_assert(c->http1.trailers);
-    for (unsigned k = 0; k < NUM_CIRCUIT_KINDS; k++)
+    for (unsigned k = 0; k <= CIRCUIT_RETRIES; k++)
         ck_assert_uint_eq(c->limits[0].max[k], k == CIRCUIT_RETRIES   ? 4
                                                : k == CIRCUIT_RQ      ? 3
                                                : k == CIRCUIT_PENDING ? 2

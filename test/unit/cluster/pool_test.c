@@ -481,6 +481,54 @@ START_TEST(tcp_does_not_wait_for_connections)
 }
 END_TEST
 
+START_TEST(pools_have_a_limit)
+{
+    struct ask a, b;
+    struct pool_options other = {.key = 7};
+    struct cluster_config *config = config_new();
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_POOLS] = 1;
+    publish(config);
+    get(&a);
+    b = (struct ask){0};
+    pool_acquire(cluster(), host, &proto, &other, PRIORITY_DEFAULT, &b.rq, on_slot, &b);
+    fixture_spin(&f, &b.done);
+    ck_assert_int_eq(b.result, POOL_OVERFLOW);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_POOL_OVERFLOW), 1);
+    pool_acquire(cluster(), host, &proto, &other, PRIORITY_DEFAULT, &b.rq, on_slot, &b);
+    pool_cancel(&b.rq); /* before it was told */
+    pool_release(a.pc, false);
+    fixture_turn(&f, 3);
+    b = (struct ask){0}; /* the first pool is gone with its last connection */
+    pool_acquire(cluster(), host, &proto, &other, PRIORITY_DEFAULT, &b.rq, on_slot, &b);
+    fixture_spin(&f, &b.done);
+    ck_assert_int_eq(b.result, POOL_READY);
+    pool_release(b.pc, true);
+}
+END_TEST
+
+START_TEST(preconnect_opens_ahead)
+{
+    struct ask a, b, c;
+    struct cluster_config *config = config_new();
+    config->preconnect_ratio = 2;
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_CX] = 3;
+    publish(config);
+    get(&a);
+    fixture_turn(&f, 20);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 2);
+    get(&b); /* on the one that is there, and another is begun, as far as the breaker goes */
+    fixture_turn(&f, 20);
+    ck_assert_ptr_ne(a.pc, b.pc);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 3);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_OVERFLOW), 0);
+    get(&c);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 3);
+    pool_release(a.pc, true);
+    pool_release(b.pc, true);
+    pool_release(c.pc, true);
+}
+END_TEST
+
 START_TEST(not_reusable_is_closed)
 {
     struct ask a;
@@ -781,6 +829,8 @@ int main(void)
     tcase_add_test(t, connection_limit_queues);
     tcase_add_test(t, limit_zero_still_allows_one_connection);
     tcase_add_test(t, tcp_does_not_wait_for_connections);
+    tcase_add_test(t, pools_have_a_limit);
+    tcase_add_test(t, preconnect_opens_ahead);
     tcase_add_test(t, not_reusable_is_closed);
     tcase_add_test(t, closed_while_in_use);
     tcase_add_test(t, waiter_is_served_when_the_only_connection_dies);
