@@ -26,9 +26,16 @@ struct pools *pools_new(struct cluster *c)
     return ps;
 }
 
+/* max_connection_pools is about HTTP. */
+static bool is_counted(const struct pool_protocol *proto)
+{
+    return proto != &pool_protocol_tcp;
+}
+
 static void pool_destroy(struct pool *p)
 {
-    circuit_give(p->owner->cluster->circuit, p->priority, CIRCUIT_POOLS);
+    if (is_counted(p->proto))
+        circuit_give(p->owner->cluster->circuit, p->priority, CIRCUIT_POOLS);
     task_cancel(&p->free_task);
     if (p->owner->last == p)
         p->owner->last = NULL;
@@ -170,7 +177,8 @@ static struct pool *pool_for(struct pools *ps, struct host *h, const struct pool
     if (p && memcmp(&p->key, &key, sizeof(key)) == 0)
         return p;
     p = map_get(&ps->map, str_n((const char *)&key, sizeof(key)));
-    if (!p && !circuit_take(ps->cluster->circuit, priority, CIRCUIT_POOLS))
+    if (!p && is_counted(proto) &&
+        !circuit_take(ps->cluster->circuit, priority, CIRCUIT_POOLS))
         return NULL;
     if (!p)
         p = pool_new(ps, &key, h, opts);

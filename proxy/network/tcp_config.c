@@ -17,7 +17,6 @@ typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingCo
 enum {
     DEFAULT_IDLE_MS = 3600000,
     DEFAULT_HALF_CLOSE_MS = 300000,
-    MAX_EARLY_BYTES = 16 << 20,
     BACKOFF_FACTOR = 10, /* max_interval, unset, is so many times base_interval */
 };
 
@@ -70,49 +69,28 @@ static void compile_targets(struct tcp_config *c, const TcpProxy *m, struct erro
         return;
     }
     size_t n = m->weighted_clusters->n_clusters;
-    size_t mark = errors_push(e, "weighted_clusters");
     c->targets = arena_zalloc(c->arena, (n + 1) * sizeof(*c->targets));
     c->num_targets = n;
-    if (n == 0)
-        errors_add(e, "clusters", "at least one is required");
     for (size_t i = 0; i < n; i++) {
-        size_t inner = errors_push_index(e, "clusters", i);
         struct tcp_target *t = &c->targets[i];
         t->cluster = arena_str(c->arena, str_of(m->weighted_clusters->clusters[i]->name));
         t->weight = m->weighted_clusters->clusters[i]->weight;
         t->metadata_match = merged(c->arena, m->metadata_match,
                                    m->weighted_clusters->clusters[i]->metadata_match);
-        if (t->cluster.len == 0)
-            errors_add(e, "name", "is required");
-        if (t->weight == 0)
-            errors_add(e, "weight", "must be at least 1");
         c->total_weight += t->weight;
-        errors_pop(e, inner);
     }
-    errors_pop(e, mark);
 }
 
-static void compile_hash(struct tcp_config *c, const TcpProxy *m, struct errors *e)
+static void compile_hash(struct tcp_config *c, const TcpProxy *m)
 {
     if (m->n_hash_policy == 0)
         return;
-    if (m->n_hash_policy > 1)
-        errors_add(e, "hash_policy", "%zu entries, only one is possible", m->n_hash_policy);
-    size_t mark = errors_push_index(e, "hash_policy", 0);
-    switch (m->hash_policy[0]->policy_specifier_case) {
-    case HASH_POLICY(SOURCE_IP):
+    if (m->hash_policy[0]->policy_specifier_case == HASH_POLICY(SOURCE_IP)) {
         c->hash = TCP_HASH_SOURCE_IP;
-        break;
-    case HASH_POLICY(FILTER_STATE):
-        c->hash = TCP_HASH_FILTER_STATE;
-        c->hash_key = arena_str(c->arena, str_of(m->hash_policy[0]->filter_state->key));
-        if (c->hash_key.len == 0)
-            errors_add(e, "filter_state.key", "is required");
-        break;
-    default:
-        errors_add(e, NULL, "source_ip or filter_state is required");
+        return;
     }
-    errors_pop(e, mark);
+    c->hash = TCP_HASH_FILTER_STATE;
+    c->hash_key = arena_str(c->arena, str_of(m->hash_policy[0]->filter_state->key));
 }
 
 /* --- when, and for how long --- */
@@ -124,30 +102,20 @@ static void compile_times(struct tcp_config *c, const TcpProxy *m, struct errors
     c->flush_ms = c->half_close_ms ? c->half_close_ms : DEFAULT_IDLE_MS;
     c->max_ms = wkt_duration_ms(m->max_downstream_connection_duration, 0, e,
                                 "max_downstream_connection_duration");
-    if (m->max_downstream_connection_duration && c->max_ms == 0)
-        errors_add(e, "max_downstream_connection_duration", "must be at least 1 ms");
-    if (!m->max_downstream_connection_duration_jitter_percentage)
-        return;
-    c->max_jitter = m->max_downstream_connection_duration_jitter_percentage->value / 100;
-    if (!(c->max_jitter >= 0 && c->max_jitter <= 1))
-        errors_add(e, "max_downstream_connection_duration_jitter_percentage.value",
-                   "must be from 0 to 100");
+    if (m->max_downstream_connection_duration_jitter_percentage)
+        c->max_jitter = m->max_downstream_connection_duration_jitter_percentage->value / 100;
 }
 
 static void compile_attempts(struct tcp_config *c, const TcpProxy *m, struct errors *e)
 {
     c->connect_attempts = wkt_u32(m->max_connect_attempts, 1);
-    if (c->connect_attempts == 0)
-        errors_add(e, "max_connect_attempts", "must be at least 1");
     if (!m->backoff_options)
         return;
     size_t mark = errors_push(e, "backoff_options");
     c->backoff_base_ms = wkt_duration_ms(m->backoff_options->base_interval, 0, e, "base_interval");
     c->backoff_max_ms = wkt_duration_ms(m->backoff_options->max_interval,
                                         c->backoff_base_ms * BACKOFF_FACTOR, e, "max_interval");
-    if (c->backoff_base_ms == 0)
-        errors_add(e, "base_interval", "is required, and must be at least 1 ms");
-    else if (c->backoff_max_ms < c->backoff_base_ms)
+    if (c->backoff_max_ms < c->backoff_base_ms)
         errors_add(e, "max_interval", "must not be less than base_interval");
     errors_pop(e, mark);
 }
@@ -156,8 +124,6 @@ static void compile_mode(struct tcp_config *c, const TcpProxy *m, struct errors 
 {
     c->limits_early = m->max_early_data_bytes != NULL;
     c->max_early = wkt_u32(m->max_early_data_bytes, 0);
-    if (c->max_early > MAX_EARLY_BYTES)
-        errors_add(e, "max_early_data_bytes", "must be at most %d", MAX_EARLY_BYTES);
     switch (m->upstream_connect_mode) {
     case CONNECT_MODE(IMMEDIATE):
         return;
@@ -224,8 +190,6 @@ static void compile_tunnel(struct tcp_config *c, const Tunneling *m, const struc
     struct tcp_tunnel_config *t = ARENA_NEW(c->arena, struct tcp_tunnel_config);
     size_t mark = errors_push(e, "tunneling_config");
     size_t inner = errors_push(e, "hostname");
-    if (!m->hostname[0])
-        errors_add(e, NULL, "is required");
     t->hostname = format_compile(c->arena, str_of(m->hostname), true, e);
     errors_pop(e, inner);
     check_added(m, e);
@@ -300,10 +264,9 @@ static void compile_logs(struct tcp_config *c, const TcpProxy *m, const struct c
         field = "access_log_options.access_log_flush_interval";
     }
     c->log_interval_ms = wkt_duration_ms(interval, 0, e, field);
-    if (interval && c->log_interval_ms == 0)
-        errors_add(e, field, "must be at least 1 ms");
 }
 
+/* What a field alone may be was checked when the message was unpacked. */
 void *tcp_config_compile(const struct compile_env *env, const void *msg, struct errors *e)
 {
     const TcpProxy *m = msg;
@@ -312,7 +275,7 @@ void *tcp_config_compile(const struct compile_env *env, const void *msg, struct 
     struct tcp_config *c = ARENA_NEW(a, struct tcp_config);
     c->arena = a;
     compile_targets(c, m, e);
-    compile_hash(c, m, e);
+    compile_hash(c, m);
     compile_times(c, m, e);
     compile_attempts(c, m, e);
     compile_mode(c, m, e);
