@@ -148,7 +148,6 @@ void cluster_release(struct cluster *c);
 
 struct metadata;
 
-
 struct lb_request { /* what a balancer may look at; borrowed for the call */
     uint64_t hash;
     bool has_hash;
@@ -162,7 +161,7 @@ struct lb_request { /* what a balancer may look at; borrowed for the call */
     /* The host that a session asks for, taken if it is a member that is not unhealthy. NULL: none.
      * Not for ORIGINAL_DST. */
     const struct addr *override_host;
-    bool override_strict; /* else no host at all */
+    bool override_strict;                  /* else no host at all */
     const struct metadata *metadata_match; /* what subset balancers choose by; NULL: nothing */
 };
 

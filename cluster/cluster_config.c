@@ -408,8 +408,7 @@ static void compile_rest(struct compiling *c, const cluster_message *msg)
         out->preconnect_ratio = wkt_double(msg->preconnect_policy->per_upstream_preconnect_ratio,
                                            1);
     if (!(out->preconnect_ratio >= 1 && out->preconnect_ratio <= 3))
-        errors_add(c->e, "preconnect_policy.per_upstream_preconnect_ratio",
-                   "must be from 1 to 3");
+        errors_add(c->e, "preconnect_policy.per_upstream_preconnect_ratio", "must be from 1 to 3");
     out->close_on_health_failure = msg->close_connections_on_host_health_failure;
     out->max_requests_per_connection = wkt_u32(msg->max_requests_per_connection, 0);
     out->cleanup_interval_ms = wkt_duration_ms(msg->cleanup_interval, CLUSTER_CLEANUP_MS, c->e,

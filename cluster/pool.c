@@ -177,8 +177,7 @@ static struct pool *pool_for(struct pools *ps, struct host *h, const struct pool
     if (p && memcmp(&p->key, &key, sizeof(key)) == 0)
         return p;
     p = map_get(&ps->map, str_n((const char *)&key, sizeof(key)));
-    if (!p && is_counted(proto) &&
-        !circuit_take(ps->cluster->circuit, priority, CIRCUIT_POOLS))
+    if (!p && is_counted(proto) && !circuit_take(ps->cluster->circuit, priority, CIRCUIT_POOLS))
         return NULL;
     if (!p)
         p = pool_new(ps, &key, h, opts);
@@ -440,8 +439,7 @@ static void connect_ahead(struct pool *p)
         return;
     LIST_FOREACH(it, &p->full)
         active += conn_at(it)->slots_used;
-    LIST_FOREACH(it, &p->ready)
-    {
+    LIST_FOREACH(it, &p->ready) {
         const struct pool_conn *pc = conn_at(it);
         active += pc->slots_used;
         ready += slots_of(pc) - pc->slots_used;

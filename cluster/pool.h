@@ -94,9 +94,9 @@ struct pool_request {
 
 struct pool_options { /* what else keys a pool; borrowed for the call */
     struct transport_options transport;
-    const struct addr *source; /* connections come from there, with IP_TRANSPARENT; NULL: any */
-    uint32_t mark;             /* their SO_MARK; 0 none */
-    uint64_t key;              /* hash of anything here that differs from the default; 0 none */
+    const struct addr *source;  /* connections come from there, with IP_TRANSPARENT; NULL: any */
+    uint32_t mark;              /* their SO_MARK; 0 none */
+    uint64_t key;               /* hash of anything here that differs from the default; 0 none */
     struct proxy_origin origin; /* what transport.origin points to, if it is set */
     bool fresh; /* a connection that was used before will not do; not part of the key */
 };

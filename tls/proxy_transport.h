@@ -5,9 +5,9 @@
 #include "tls/transport.h"
 
 struct proxy_transport_config {
-    unsigned version; /* 1 or 2 */
-    bool pass_all;    /* TLVs of the downstream connection */
-    bool pass[256];   /* else those of these types */
+    unsigned version;              /* 1 or 2 */
+    bool pass_all;                 /* TLVs of the downstream connection */
+    bool pass[256];                /* else those of these types */
     const struct proxy_tlv *added; /* take the place of those with their type */
 };
 

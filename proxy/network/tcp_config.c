@@ -154,8 +154,8 @@ static void compile_request_id(struct tcp_config *c, struct tcp_tunnel_config *t
     t->request_id = true;
     enum pb_any_status s = pb_any_unpack(m->request_id_extension->typed_config, c->arena, e,
                                          env->pb, &any);
-    if (s != PB_ANY_INVALID && !str_eq(any.type_name,
-                                       STR("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig")))
+    if (s != PB_ANY_INVALID &&
+        !str_eq(any.type_name, STR("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig")))
         errors_add(e, NULL, "only the UUID extension is supported");
     errors_pop(e, mark);
     if (m->request_id_metadata_key[0])

@@ -35,9 +35,9 @@ struct tcp_conn {
     struct backoff backoff;
     struct proxy_tlv *tlvs; /* for a PROXY header towards the host */
     uint32_t attempts;
-    bool down_closed;  /* the downstream connection is over */
-    bool down_paused;  /* reading it waits for the upstream */
-    bool early;        /* bytes came before there was a host */
+    bool down_closed; /* the downstream connection is over */
+    bool down_paused; /* reading it waits for the upstream */
+    bool early;       /* bytes came before there was a host */
     bool up_paused;
     bool half_closed; /* one side has ended its direction */
     bool connecting;  /* an upstream is being looked for */
@@ -46,6 +46,7 @@ struct tcp_conn {
 
 enum { TCP_MAGIC = 0x54435058 };
 
+/* tcp_count counts one more in "tcp.". */
 static inline void tcp_count(struct tcp_conn *t, uint32_t stat)
 {
     stats_inc(t->config->stats, t->d->worker->index, stat);

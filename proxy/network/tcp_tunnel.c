@@ -63,8 +63,7 @@ static void keep(struct tcp_conn *t, struct str key, const struct headers *h)
     buffer_init(&b);
     if (h->status)
         buffer_printf(&b, ":status: %u", h->status);
-    HEADERS_FOREACH(f, h)
-    {
+    HEADERS_FOREACH(f, h) {
         buffer_printf(&b, "%s%.*s: %.*s", b.len ? "," : "", STR_ARG(f->name), STR_ARG(f->value));
     }
     filter_state_set(&t->info.filter_state, a, key, arena_str(a, buffer_pullup(&b, b.len)));

@@ -397,8 +397,8 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
         timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
     struct pool_options room = {0};
-    const struct pool_options *options = downstream_pool_options(
-        s->info.conn, r->cluster->config, s->info.conn->tlvs, &room);
+    const struct pool_options *options = downstream_pool_options(s->info.conn, r->cluster->config,
+                                                                 s->info.conn->tlvs, &room);
     if (fresh) {
         room.fresh = true;
         options = &room;

@@ -807,37 +807,6 @@ START_TEST(linger_is_bounded)
 }
 END_TEST
 
-/* The times of a slow close: one for the last bytes, another for what the peer still says. */
-START_TEST(slow_close_has_two_times)
-{
-    open_tcp(true);
-    put("bye");
-    conn_close_slowly(&o.conn, 60000, 500);
-    turn();
-    loop_advance(loop, 400);
-    ck_assert_int_eq(o.closed, 0);
-    loop_advance(loop, 101);
-    ck_assert_int_eq(o.closed, 1);
-    ck_assert_int_eq(o.why, CONN_CLOSED_LOCAL);
-}
-END_TEST
-
-START_TEST(hasten_ends_a_linger_at_once)
-{
-    open_tcp(true);
-    conn_hasten(&o.conn, 10); /* open: without effect */
-    turn();
-    ck_assert_int_eq(o.closed, 0);
-    put("bye");
-    conn_close(&o.conn, CONN_CLOSE_LINGER, 60000);
-    turn();
-    ck_assert_int_eq(o.closed, 0);
-    conn_hasten(&o.conn, 1000);
-    turn();
-    ck_assert_int_eq(o.closed, 1);
-}
-END_TEST
-
 /* What is still to be sent gets the time that is given, and no lingering read after it. */
 START_TEST(hasten_shortens_a_flush)
 {
@@ -998,8 +967,6 @@ int main(void)
         {flush_to_a_dead_peer, 0, 1},
         {lingers, 0, 1},
         {linger_is_bounded, 0, 1},
-        {slow_close_has_two_times, 0, 1},
-        {hasten_ends_a_linger_at_once, 0, 1},
         {hasten_shortens_a_flush, 0, 1},
         {linger_ends_with_a_peer_that_ended, 0, 1},
         {close_at_eof, 0, 1},

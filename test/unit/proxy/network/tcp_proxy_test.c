@@ -92,12 +92,11 @@ static void open_with(const char *fields)
     struct host *h = fixture_host(&f, address);
     fixture_publish(&f, cluster, &h, 1);
     errors_init(&e);
-    const char *yaml = arena_printf(&scratch, "{stat_prefix: t, cluster: c%s%s}",
-                                    *fields ? ", " : "", fields)
-                           .p;
+    const char *yaml =
+        arena_printf(&scratch, "{stat_prefix: t, cluster: c%s%s}", *fields ? ", " : "", fields).p;
     config = tcp_config_compile(
-        &env, yaml_message("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", yaml, &scratch),
-        &e);
+        &env,
+        yaml_message("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", yaml, &scratch), &e);
     ck_assert_ptr_nonnull(config);
     errors_cleanup(&e);
     far_end_open(&client, f.loop);
