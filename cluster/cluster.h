@@ -52,6 +52,8 @@ struct cluster_config {
     double preconnect_ratio;              /* connections for each request; 1 or less: no more */
     size_t buffer_limit;
     const struct cluster_bind *bind; /* upstream_bind_config; NULL: none */
+    int first_family;     /* happy_eyeballs_config: AF_INET, AF_INET6, 0: the address's own */
+    uint32_t first_count; /* so many of it before the other family has its turn */
     bool keepalive;
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes;
     bool use_http_header;            /* original_dst_lb_config */

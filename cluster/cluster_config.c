@@ -356,6 +356,20 @@ static void compile_transports(struct compiling *c, const cluster_message *msg)
     }
 }
 
+#define FIRST_FAMILY(x)                                                                            \
+    ENVOY__CONFIG__CLUSTER__V3__UPSTREAM_CONNECTION_OPTIONS__FIRST_ADDRESS_FAMILY_VERSION__##x
+
+static void compile_happy_eyeballs(
+    struct compiling *c,
+    const Envoy__Config__Cluster__V3__UpstreamConnectionOptions__HappyEyeballsConfig *m)
+{
+    if (m->first_address_family_version == FIRST_FAMILY(V4))
+        c->out->first_family = AF_INET;
+    else if (m->first_address_family_version == FIRST_FAMILY(V6))
+        c->out->first_family = AF_INET6;
+    c->out->first_count = wkt_u32(m->first_address_family_count, 1);
+}
+
 static void compile_sockets(struct compiling *c, const cluster_message *msg)
 {
     const Envoy__Config__Cluster__V3__UpstreamConnectionOptions *uco =
@@ -371,6 +385,9 @@ static void compile_sockets(struct compiling *c, const cluster_message *msg)
         out->keepalive_interval_s = wkt_u32(uco->tcp_keepalive->keepalive_interval, 0);
         out->keepalive_probes = wkt_u32(uco->tcp_keepalive->keepalive_probes, 0);
     }
+    out->first_count = 1;
+    if (uco && uco->happy_eyeballs_config)
+        compile_happy_eyeballs(c, uco->happy_eyeballs_config);
     out->buffer_limit = wkt_u32(msg->per_connection_buffer_limit_bytes, CLUSTER_BUFFER_LIMIT);
     out->connect_timeout_ms = wkt_duration_ms(msg->connect_timeout, CLUSTER_CONNECT_TIMEOUT_MS,
                                               c->e, "connect_timeout");

@@ -14,6 +14,7 @@ static struct str keep(char **at, struct str s)
 static void host_free(void *arg)
 {
     struct host *h = arg;
+    mem_free(h->more);
     mem_free(h->text);
     mem_free(h);
 }
@@ -37,6 +38,11 @@ struct host *host_new(const struct reclaim_home *home, const struct host_info *i
     h->sub_zone = keep(&at, info->sub_zone);
     h->transport_index = info->transport_index;
     h->weight = 1;
+    if (info->num_more) {
+        h->num_more = info->num_more;
+        h->more = mem_alloc(info->num_more * sizeof(*h->more));
+        memcpy(h->more, info->more, info->num_more * sizeof(*h->more));
+    }
     return h;
 }
 
@@ -53,11 +59,23 @@ void host_unref(struct host *h)
         reclaim_unref(&h->reclaim);
 }
 
+static bool same_more(const struct host *h, const struct host_info *info)
+{
+    if (h->num_more != info->num_more)
+        return false;
+    for (uint32_t i = 0; i < h->num_more; i++) {
+        if (!addr_eq(&h->more[i], &info->more[i]))
+            return false;
+    }
+    return true;
+}
+
 bool host_is(const struct host *h, const struct host_info *info)
 {
-    return addr_eq(&h->addr, &info->addr) && h->transport_index == info->transport_index &&
-           str_eq(h->hostname, info->hostname) && str_eq(h->region, info->region) &&
-           str_eq(h->zone, info->zone) && str_eq(h->sub_zone, info->sub_zone);
+    return same_more(h, info) && addr_eq(&h->addr, &info->addr) &&
+           h->transport_index == info->transport_index && str_eq(h->hostname, info->hostname) &&
+           str_eq(h->region, info->region) && str_eq(h->zone, info->zone) &&
+           str_eq(h->sub_zone, info->sub_zone);
 }
 
 bool host_set_flag(struct host *h, uint32_t flag)

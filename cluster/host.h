@@ -28,6 +28,8 @@ struct host_info { /* what a host is; views are copied by host_new */
     struct str hostname;
     struct str region, zone, sub_zone;
     uint32_t transport_index; /* which transport_socket_match applies; see cluster.h */
+    const struct addr *more;  /* additional_addresses: the same host (happy eyeballs) */
+    uint32_t num_more;
 };
 
 struct outlier_host { /* of hosts that are or were ejected lately; main thread */
@@ -46,6 +48,8 @@ struct host {
     struct str hostname;
     struct str region, zone, sub_zone;
     uint32_t transport_index;
+    struct addr *more; /* additional addresses; NULL: none */
+    uint32_t num_more;
     char *text;                  /* backs the views */
     struct cluster_state *state; /* whose host it is; valid on main while the host is not removed */
     struct outlier_host *outlier; /* main thread; NULL: behaves */

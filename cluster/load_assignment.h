@@ -24,6 +24,8 @@ struct labels {
 
 struct assigned_endpoint {
     struct addr addr;
+    const struct addr *more; /* additional_addresses */
+    uint32_t num_more;
     struct str hostname;
     uint32_t weight;             /* at least 1 */
     uint32_t health;             /* envoy.config.core.v3.HealthStatus */

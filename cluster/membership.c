@@ -145,6 +145,8 @@ static void take_locality(struct membership *m, const struct former *f,
             .region = l->region,
             .zone = l->zone,
             .sub_zone = l->sub_zone,
+            .more = ep->more,
+            .num_more = ep->num_more,
             .transport_index = transport_index_of(config, ep->labels, l->labels),
         };
         struct host *h = find_or_make(m, f, &info, change);

@@ -74,6 +74,7 @@ struct pool_conn {
     uint64_t counted_in, counted_out;       /* of bytes_read and bytes_written, in the stats */
     size_t counted_in_len, counted_out_len; /* of what is buffered */
     struct task free_task;
+    struct conn_race *race; /* connecting to one of several addresses; conn is not open yet */
 };
 
 /* Embedded in the asker, zeroed before first use. */

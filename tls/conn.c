@@ -460,20 +460,39 @@ static int prepare(int fd, const struct conn_connect *how)
     return err ? err : socket_options_apply(options, fd, SOCKET_BOUND);
 }
 
+static int open_socket(const struct conn_connect *how, int *err, bool *out_prepared)
+{
+    int fd = socket(how->peer->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    *err = fd < 0 ? errno : prepare(fd, how);
+    *out_prepared = !*err;
+    if (!*err && addr_connect(fd, how->peer) != 0 && errno != EINPROGRESS)
+        *err = errno;
+    return fd;
+}
+
+int conn_socket(const struct conn_connect *how, int *err)
+{
+    bool prepared;
+    int fd = open_socket(how, err, &prepared);
+    if (!*err)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
 void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_connect *how,
                           const struct conn_ops *ops, void *owner)
 {
-    int fd = socket(how->peer->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int err = fd < 0 ? errno : 0;
+    int fd = how->connected_fd, err = 0;
+    bool prepared = true;
+    if (!fd)
+        fd = open_socket(how, &err, &prepared);
     init(c, l, fd, ops, owner);
     c->peer = *how->peer;
     c->state = CONN_CONNECTING;
     c->bound = true;
-    if (!err)
-        err = prepare(fd, how);
-    c->bind_failed = fd >= 0 && err;
-    if (!err && addr_connect(fd, how->peer) != 0 && errno != EINPROGRESS)
-        err = errno;
+    c->bind_failed = fd >= 0 && !prepared;
     if (!err) {
         c->transport = how->factory ? how->factory->ops->open(how->factory, fd, how->transport_opts)
                                     : transport_raw_open(fd);

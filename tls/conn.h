@@ -91,7 +91,12 @@ struct conn_connect {
     bool keepalive;
     const struct socket_options *options; /* set on the socket as they are; NULL: none */
     bool has_freebind, freebind;          /* IP_FREEBIND is set, to that */
+    int connected_fd; /* 0: none; a socket that is connected to peer already, taken */
 };
+
+/* conn_socket makes a socket that connects to how->peer, with all that `how` says of it; the
+ * caller's. -1: *err is the errno. *err 0 with a descriptor. */
+int conn_socket(const struct conn_connect *how, int *err);
 
 /* conn_init_connecting starts to connect. Failure, immediate failure included, is reported by
  * on_closed from the loop. */

@@ -274,7 +274,7 @@ void upstream_request_describe(struct upstream_request *u)
     if (!u->pc)
         return;
     si->upstream_local = u->pc->conn.local;
-    si->upstream_remote = u->host->addr;
+    si->upstream_remote = u->pc->conn.peer;
     u->http2 = u->pc->proto == &h2_client_protocol;
     si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
     si->upstream_first_tx_us = u->started_us;

@@ -61,3 +61,53 @@ def test_address_that_is_not_ours(start, serve):
     assert proxy.stat("cluster.up.bind_errors") == 1
     assert proxy.stat("cluster.up.upstream_cx_connect_fail") == 1
     assert proxy.stat("cluster.up.upstream_cx_active") == 0
+
+
+def happy(start, first, *more, protocol=None, **fields):
+    """A proxy whose only endpoint has several addresses."""
+    up = cluster("up", first, **fields)
+    endpoint = up["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["additional_addresses"] = [
+        {"address": {"socket_address": {"address": a, "port_value": p}}} for a, p in more]
+    return start(static([listener([mesh.tcp_proxy("up", "tcp", log="access.log")])], [up]))
+
+
+def nobody():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return closed.getsockname()
+
+
+def test_another_address_of_the_same_endpoint(start, serve):
+    upstream = serve(handle=lambda sock: sock.sendall(b"here"))
+    proxy = happy(start, nobody(), nobody(), upstream.endpoint)
+    for _ in range(3):
+        with Client(proxy.port()) as client:
+            assert client.reader.rest() == b"here"
+    if not proxy.is_envoy:  # which counts attempts
+        assert proxy.stat("cluster.up.upstream_cx_total") == 3
+    assert proxy.stat("cluster.up.upstream_cx_connect_fail") == 0
+
+
+def test_no_address_of_the_endpoint_answers(start):
+    proxy = happy(start, nobody(), nobody())
+    with Client(proxy.port()) as client:
+        assert client.is_closed()
+    assert proxy.stat("cluster.up.upstream_cx_connect_fail") == 1
+    assert proxy.stat("cluster.up.upstream_cx_active") == 0
+    assert proxy.wait_log()[0]["flags"] == "UF,URX"
+
+
+def test_addresses_that_are_silent(start, serve):
+    """The next one is tried 0.3 s later; the client does not wait for the timeout."""
+    upstream = serve(handle=lambda sock: sock.sendall(b"here"))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        fill = []
+        for _ in range(4):
+            fill.append(socket.socket())
+            fill[-1].setblocking(False)
+            fill[-1].connect_ex(full.getsockname())
+        proxy = happy(start, full.getsockname(), upstream.endpoint, connect_timeout="30s")
+        with Client(proxy.port(), timeout=15) as client:
+            assert client.reader.rest() == b"here"
+        for sock in fill:
+            sock.close()
