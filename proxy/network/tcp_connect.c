@@ -81,7 +81,7 @@ void tcp_connect_failed(struct tcp_conn *t, struct str detail)
             attempt(t);
         return;
     }
-    t->info.flags |= FLAG(UPSTREAM_CONNECTION_FAILURE) | FLAG(TCP_RETRY_LIMIT_EXCEEDED);
+    t->info.flags |= FLAG(UPSTREAM_CONNECTION_FAILURE) | FLAG(UPSTREAM_RETRY_LIMIT_EXCEEDED);
     count_cluster(t, CLUSTER_UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
     t->connecting = false;
     tcp_conn_refused(t);

@@ -35,6 +35,5 @@ void json_format_append(const struct json_format *f, const struct stream_info *s
 /* response_flags_text writes the short names, comma separated, or "-". */
 struct str response_flags_text(uint64_t flags, struct arena *a);
 
-/* response_flag_find finds the flags of a short name (URX is two of ours); false if there is none.
- */
+/* response_flag_find finds a flag by its short name; false if there is none. */
 bool response_flag_find(struct str short_name, uint64_t *out);

@@ -25,10 +25,11 @@ struct str response_flags_text(uint64_t flags, struct arena *a)
 
 bool response_flag_find(struct str short_name, uint64_t *out)
 {
-    *out = 0;
     for (unsigned bit = 0; bit < NUM_RESPONSE_FLAGS; bit++) {
-        if (str_eq(short_name, short_names[bit]))
-            *out |= 1ULL << bit;
+        if (!str_eq(short_name, short_names[bit]))
+            continue;
+        *out = 1ULL << bit;
+        return true;
     }
-    return *out != 0;
+    return false;
 }

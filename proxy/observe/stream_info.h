@@ -21,7 +21,6 @@
     X(LOCAL_RESET, "LR", "LocalReset")                                                             \
     X(UPSTREAM_REMOTE_RESET, "UR", "UpstreamRemoteReset")                                          \
     X(UPSTREAM_CONNECTION_FAILURE, "UF", "UpstreamConnectionFailure")                              \
-    X(TCP_RETRY_LIMIT_EXCEEDED, "URX", "UpstreamRetryLimitExceeded") /* tcp_proxy's, behind UF */  \
     X(UPSTREAM_CONNECTION_TERMINATION, "UC", "UpstreamConnectionTermination")                      \
     X(NO_ROUTE_FOUND, "NR", "NoRouteFound")                                                        \
     X(FAULT_INJECTED, "FI", "FaultInjected")                                                       \
