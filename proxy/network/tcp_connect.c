@@ -74,6 +74,8 @@ void tcp_connect_failed(struct tcp_conn *t, struct str detail)
 {
     if (detail.len)
         t->info.upstream_failure = arena_str(t->d->arena, detail);
+    if (t->down_paused) /* by an exchange that is over */
+        tcp_conn_host_drained(t);
     if (t->attempts < t->config->connect_attempts) {
         if (t->config->backoff_base_ms)
             timer_arm(&t->retry, backoff_next_ms(&t->backoff));

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -181,6 +182,57 @@ def test_much_data_through_http2(start, http2_server):
         client.sock.shutdown(socket.SHUT_WR)
         assert client.is_closed()
     proxy.wait(lambda: proxy.stat("cluster.up.upstream_rq_active") == 0, 5, "no request")
+
+
+def test_much_data_both_ways(start, serve):
+    proxy = tunnel(start, serve(handle=connect_server([])), {"hostname": "a:1"})
+    data = bytes(range(256)) * 20000
+    with Client(proxy.port(), timeout=30) as client:
+        thread = threading.Thread(target=client.send, args=(data,))
+        thread.start()
+        time.sleep(0.5)  # nobody reads: everything on the way is full
+        assert client.reader.take(len(data)) == data
+        thread.join()
+    proxy.wait(lambda: proxy.stat("cluster.up.upstream_cx_active") == 0, 10, "no connection")
+
+
+def test_client_that_sends_before_the_answer(start, serve):
+    """The bytes wait until the tunnel is granted."""
+    heads, seen = [], []
+
+    def handle(sock):
+        reader = Reader(sock)
+        heads.append(reader.head())
+        time.sleep(0.3)
+        sock.setblocking(False)
+        try:
+            seen.append(bytes(reader.buffer) + sock.recv(100))
+        except BlockingIOError:
+            seen.append(bytes(reader.buffer))
+        sock.setblocking(True)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        sock.sendall(reader.take(5))
+    proxy = tunnel(start, serve(handle=handle), {"hostname": "a:1"})
+    with Client(proxy.port()) as client:
+        client.send(b"early")
+        assert client.reader.take(5) == b"early"
+    assert seen == [b""]
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 204 No\r\n\r\n", b"HTTP/1.1 407 No\r\n\r\n",
+                                    b"nonsense\r\n\r\n", b""])
+def test_answers_to_connect(start, serve, answer):
+    """Any 2xx will do; all else ends the connection, with the flags of a failure."""
+    def handle(sock):
+        Reader(sock).head()
+        sock.sendall(answer)
+        if b" 204 " in answer:
+            sock.sendall(b"tunnel")
+    proxy = tunnel(start, serve(handle=handle), {"hostname": "a:1"})
+    with Client(proxy.port()) as client:
+        assert client.reader.rest() == (b"tunnel" if b" 204 " in answer else b"")
+    entry = proxy.wait_log()[0]
+    assert (entry["flags"] == "UF,URX") == (b" 204 " not in answer)
 
 
 def test_request_id(start, serve):
