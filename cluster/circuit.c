@@ -6,7 +6,7 @@ void circuit_limits_default(struct circuit_limits *l)
 {
     *l = (struct circuit_limits){
         .max = {CIRCUIT_DEFAULT_MAX, CIRCUIT_DEFAULT_MAX, CIRCUIT_DEFAULT_MAX,
-                CIRCUIT_DEFAULT_RETRIES},
+                CIRCUIT_DEFAULT_RETRIES, UINT64_MAX},
         .has_retry_budget = true,
         .budget_per_cent = CIRCUIT_DEFAULT_BUDGET,
         .budget_min = CIRCUIT_DEFAULT_BUDGET_MIN,

@@ -8,7 +8,15 @@
 #include <stdint.h>
 
 enum priority { PRIORITY_DEFAULT, PRIORITY_HIGH };
-enum circuit_kind { CIRCUIT_CX, CIRCUIT_PENDING, CIRCUIT_RQ, CIRCUIT_RETRIES, NUM_CIRCUIT_KINDS };
+enum circuit_kind {
+    CIRCUIT_CX,
+    CIRCUIT_PENDING,
+    CIRCUIT_RQ,
+    CIRCUIT_RETRIES,
+    CIRCUIT_POOLS, /* max_connection_pools; unset UINT64_MAX */
+    NUM_CIRCUIT_KINDS
+};
+enum { CIRCUIT_STRIDE = 8 };
 
 /* What a Thresholds message was compiled to. */
 struct circuit_limits {
@@ -31,7 +39,8 @@ struct circuit {
     struct {
         _Atomic uint64_t active;
         _Atomic uint64_t max;
-    } c[2][NUM_CIRCUIT_KINDS]; /* 64 bytes a priority: a request touches all four kinds anyway */
+    } c[2][CIRCUIT_STRIDE]; /* a power of 2: found without a product. Those that a request touches
+                               are 64 bytes a priority */
     struct {
         _Atomic uint32_t budget_ppm; /* of active and pending requests; UINT32_MAX: no budget */
         _Atomic uint32_t budget_min;

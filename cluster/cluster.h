@@ -69,8 +69,11 @@ struct cluster_config {
     uint64_t idle_timeout_ms;             /* of pooled connections; default 1 h, 0 none */
     uint64_t max_connection_duration_ms;  /* 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
+    double preconnect_ratio;              /* connections for each request; 1 or less: no more */
     size_t buffer_limit;
-    const struct addr *bind; /* upstream_bind_config.source_address; NULL: none */
+    const struct cluster_bind *bind; /* upstream_bind_config; NULL: none */
+    int first_family;     /* happy_eyeballs_config: AF_INET, AF_INET6, 0: the address's own */
+    uint32_t first_count; /* so many of it before the other family has its turn */
     bool keepalive;
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes;
     bool use_http_header;            /* original_dst_lb_config */
@@ -100,6 +103,8 @@ struct cluster_config {
                                               NULL entries are raw_buffer */
     uint32_t num_transports;
     const struct transport_match *matches; /* num_transports - 1 */
+    bool proxy_header;                     /* a transport says where a connection is from, */
+    bool proxy_tlv_key;                    /* and pools are kept apart by its TLVs too */
     struct circuit_limits limits[2];       /* by enum priority */
     struct outlier_config *outlier;        /* NULL: none */
     struct health_config *health;          /* NULL: no active checks */
@@ -121,6 +126,7 @@ struct cluster_config *cluster_config_ref(struct cluster_config *c);
 void cluster_config_unref(struct cluster_config *c);
 
 struct dns_config;
+struct cluster_bind;
 struct load_assignment;
 struct transport_match;
 struct xds_source;

@@ -5,6 +5,7 @@
 #include "api-protos/wkt.h"
 #include "base/hash.h"
 #include "cluster/address.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/cluster_limits.h"
 #include "cluster/cluster_policy.h"
 #include "cluster/dns_config.h"
@@ -287,25 +288,38 @@ static void compile_transports(struct compiling *c, const cluster_message *msg)
     }
 }
 
+#define FIRST_FAMILY(x)                                                                            \
+    ENVOY__CONFIG__CLUSTER__V3__UPSTREAM_CONNECTION_OPTIONS__FIRST_ADDRESS_FAMILY_VERSION__##x
+
+static void compile_happy_eyeballs(
+    struct compiling *c,
+    const Envoy__Config__Cluster__V3__UpstreamConnectionOptions__HappyEyeballsConfig *m)
+{
+    if (m->first_address_family_version == FIRST_FAMILY(V4))
+        c->out->first_family = AF_INET;
+    else if (m->first_address_family_version == FIRST_FAMILY(V6))
+        c->out->first_family = AF_INET6;
+    c->out->first_count = wkt_u32(m->first_address_family_count, 1);
+}
+
 static void compile_sockets(struct compiling *c, const cluster_message *msg)
 {
     const Envoy__Config__Cluster__V3__UpstreamConnectionOptions *uco =
         msg->upstream_connection_options;
     struct cluster_config *out = c->out;
 
-    if (msg->upstream_bind_config && msg->upstream_bind_config->source_address) {
-        size_t mark = errors_push(c->e, "upstream_bind_config.source_address");
-        struct addr *bind = ARENA_NEW(&out->arena, struct addr);
-        if (address_compile_socket(msg->upstream_bind_config->source_address, bind, c->e))
-            out->bind = bind;
-        errors_pop(c->e, mark);
-    }
+    size_t mark = errors_push(c->e, "upstream_bind_config");
+    out->bind = cluster_bind_compile(msg->upstream_bind_config, &out->arena, c->e, c->env->pb);
+    errors_pop(c->e, mark);
     if (uco && uco->tcp_keepalive) {
         out->keepalive = true;
         out->keepalive_time_s = wkt_u32(uco->tcp_keepalive->keepalive_time, 0);
         out->keepalive_interval_s = wkt_u32(uco->tcp_keepalive->keepalive_interval, 0);
         out->keepalive_probes = wkt_u32(uco->tcp_keepalive->keepalive_probes, 0);
     }
+    out->first_count = 1;
+    if (uco && uco->happy_eyeballs_config)
+        compile_happy_eyeballs(c, uco->happy_eyeballs_config);
     out->buffer_limit = wkt_u32(msg->per_connection_buffer_limit_bytes, CLUSTER_BUFFER_LIMIT);
     out->connect_timeout_ms = wkt_duration_ms(msg->connect_timeout, CLUSTER_CONNECT_TIMEOUT_MS,
                                               c->e, "connect_timeout");
@@ -339,6 +353,12 @@ static void compile_rest(struct compiling *c, const cluster_message *msg)
     if (msg->metadata)
         out->metadata = pb_pack(&msg->metadata->base, &out->arena);
     out->remove_despite_health = msg->ignore_health_on_host_removal;
+    out->preconnect_ratio = 1;
+    if (msg->preconnect_policy)
+        out->preconnect_ratio = wkt_double(msg->preconnect_policy->per_upstream_preconnect_ratio,
+                                           1);
+    if (!(out->preconnect_ratio >= 1 && out->preconnect_ratio <= 3))
+        errors_add(c->e, "preconnect_policy.per_upstream_preconnect_ratio", "must be from 1 to 3");
     out->close_on_health_failure = msg->close_connections_on_host_health_failure;
     out->max_requests_per_connection = wkt_u32(msg->max_requests_per_connection, 0);
     out->cleanup_interval_ms = wkt_duration_ms(msg->cleanup_interval, CLUSTER_CLEANUP_MS, c->e,

@@ -17,6 +17,8 @@ static void compile_threshold(const Envoy__Config__Cluster__V3__CircuitBreakers_
     l->max[CIRCUIT_PENDING] = wkt_u32(msg->max_pending_requests, CIRCUIT_DEFAULT_MAX);
     l->max[CIRCUIT_RQ] = wkt_u32(msg->max_requests, CIRCUIT_DEFAULT_MAX);
     l->max[CIRCUIT_RETRIES] = wkt_u32(msg->max_retries, CIRCUIT_DEFAULT_RETRIES);
+    l->max[CIRCUIT_POOLS] = msg->max_connection_pools ? msg->max_connection_pools->value
+                                                      : UINT64_MAX;
     l->track_remaining = msg->track_remaining;
     if (!b && msg->max_retries)
         l->has_retry_budget = false;
@@ -47,7 +49,7 @@ compile_host_threshold(const Envoy__Config__Cluster__V3__CircuitBreakers__Thresh
                        struct circuit_limits *l, struct errors *e)
 {
     if (msg->max_pending_requests || msg->max_requests || msg->max_retries || msg->retry_budget ||
-        msg->track_remaining)
+        msg->track_remaining || msg->max_connection_pools)
         errors_add(e, NULL, "only max_connections is supported for each host");
     l->max_cx_per_host = wkt_u32(msg->max_connections, UINT32_MAX);
 }

@@ -121,10 +121,12 @@
     X(CLUSTER_##P##_RQ_PENDING_OPEN, "circuit_breakers." p ".rq_pending_open", GAUGE)              \
     X(CLUSTER_##P##_RQ_OPEN, "circuit_breakers." p ".rq_open", GAUGE)                              \
     X(CLUSTER_##P##_RQ_RETRY_OPEN, "circuit_breakers." p ".rq_retry_open", GAUGE)                  \
+    X(CLUSTER_##P##_CX_POOL_OPEN, "circuit_breakers." p ".cx_pool_open", GAUGE)                    \
     X(CLUSTER_##P##_REMAINING_CX, "circuit_breakers." p ".remaining_cx", GAUGE)                    \
     X(CLUSTER_##P##_REMAINING_PENDING, "circuit_breakers." p ".remaining_pending", GAUGE)          \
     X(CLUSTER_##P##_REMAINING_RQ, "circuit_breakers." p ".remaining_rq", GAUGE)                    \
-    X(CLUSTER_##P##_REMAINING_RETRIES, "circuit_breakers." p ".remaining_retries", GAUGE)
+    X(CLUSTER_##P##_REMAINING_RETRIES, "circuit_breakers." p ".remaining_retries", GAUGE)          \
+    X(CLUSTER_##P##_REMAINING_CX_POOLS, "circuit_breakers." p ".remaining_cx_pools", GAUGE)
 
 #define CLUSTER_STATS(X)                                                                           \
     CLUSTER_STATS_POOL(X) CLUSTER_STATS_PROXY(X) CLUSTER_STATS_MAIN(X) CLUSTER_STATS_READ(X)

@@ -1,8 +1,10 @@
 #include "cluster/cluster_tls.h"
 
 #include "api-protos/message.h"
+#include "cluster/cluster_proxy.h"
 #include "cluster/table.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
+#include "tls/proxy_transport.h"
 #include "tls/tls_factory.h"
 #include "tls/tls_stats.h"
 #include "xds/source.h"
@@ -53,6 +55,8 @@ static struct transport_factory *compile(void *arg, struct cluster_config *out,
     const upstream_context *msg = (const void *)config->message;
     struct transport_factory *f;
 
+    if (cluster_proxy_is(config))
+        return cluster_proxy_compile(compile, arg, out, config, env, e);
     if (config->type !=
         &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor) {
         errors_add(e, NULL, "%.*s is not a transport socket of a cluster",
@@ -70,13 +74,25 @@ static void start(void *arg, struct transport_factory *f, struct cluster_state *
 {
     const struct stats_part parts[] = {{STR("cluster"), NULL},
                                        {state->stat_name, "envoy_cluster_name"}};
+    f = proxy_transport_inner(f);
+    if (!f) {
+        settled(settled_arg);
+        return;
+    }
     if (!state->tls_stats)
         state->tls_stats = tls_stats_new(parts, ARRAY_LEN(parts), false);
     tls_factory_start(f, &(struct tls_factory_start){state->tls_stats, settled, settled_arg});
 }
 
+static void stop(struct transport_factory *f)
+{
+    f = proxy_transport_inner(f);
+    if (f)
+        tls_factory_stop(f);
+}
+
 const struct cluster_transport_ops cluster_tls_transport = {
     .compile = compile,
     .start = start,
-    .stop = tls_factory_stop,
+    .stop = stop,
 };

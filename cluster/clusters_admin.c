@@ -1,4 +1,5 @@
 #include "base/random.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/clusters_private.h"
 #include <stdio.h>
 
@@ -102,7 +103,6 @@ bool clusters_dial_target(struct clusters *c, struct str name, struct clusters_d
         .config = cluster_config_ref(config),
         .state = cluster_state_ref(e->state),
         .how = {.peer = &h->addr,
-                .bind = config->bind,
                 .factory = config->num_transports ? config->transports[h->transport_index] : NULL,
                 .transport_opts = config->http == UPSTREAM_HTTP2 ? &h2_options : NULL,
                 .timeout_ms = config->connect_timeout_ms,
@@ -111,6 +111,7 @@ bool clusters_dial_target(struct clusters *c, struct str name, struct clusters_d
                 .keepalive_interval_s = config->keepalive_interval_s,
                 .keepalive_probes = config->keepalive_probes},
     };
+    cluster_bind_fill(config->bind, &out->how);
     return true;
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/random.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/health_log.h"
 #include "cluster/membership.h"
 #include "cluster/table.h"
@@ -511,7 +512,6 @@ void health_session_connect(const struct health_session *s, const struct str *al
     };
     *out = (struct conn_connect){
         .peer = &s->peer,
-        .bind = config->bind,
         .factory = i < config->num_transports ? config->transports[i] : NULL,
         .transport_opts = opts,
         .timeout_ms = h->timeout_ms,
@@ -520,4 +520,5 @@ void health_session_connect(const struct health_session *s, const struct str *al
         .keepalive_interval_s = config->keepalive_interval_s,
         .keepalive_probes = config->keepalive_probes,
     };
+    cluster_bind_fill(config->bind, out);
 }

@@ -16,6 +16,7 @@ static struct str keep(char **at, struct str s)
 static void host_free(void *arg)
 {
     struct host *h = arg;
+    mem_free(h->more);
     mem_free(h->text);
     mem_free(h->labels);
     mem_free(h);
@@ -54,6 +55,11 @@ struct host *host_new(const struct reclaim_home *home, const struct host_info *i
     h->success_rate[0] = h->success_rate[1] = -1;
     h->weight = 1;
     begin_slowly(h);
+    if (info->num_more) {
+        h->num_more = info->num_more;
+        h->more = mem_alloc(info->num_more * sizeof(*h->more));
+        memcpy(h->more, info->more, info->num_more * sizeof(*h->more));
+    }
     return h;
 }
 
@@ -70,10 +76,21 @@ void host_unref(struct host *h)
         reclaim_unref(&h->reclaim);
 }
 
+static bool same_more(const struct host *h, const struct host_info *info)
+{
+    if (h->num_more != info->num_more)
+        return false;
+    for (uint32_t i = 0; i < h->num_more; i++) {
+        if (!addr_eq(&h->more[i], &info->more[i]))
+            return false;
+    }
+    return true;
+}
+
 bool host_is(const struct host *h, const struct host_info *info)
 {
     const struct addr *hc_addr = info->hc_addr.sa.sa_family ? &info->hc_addr : &info->addr;
-    return addr_eq(&h->addr, &info->addr) && addr_eq(&h->hc_addr, hc_addr) &&
+    return same_more(h, info) && addr_eq(&h->addr, &info->addr) && addr_eq(&h->hc_addr, hc_addr) &&
            h->hc_disabled == info->hc_disabled && str_eq(h->hc_hostname, info->hc_hostname) &&
            h->transport_index == info->transport_index && str_eq(h->hostname, info->hostname) &&
            str_eq(h->region, info->region) && str_eq(h->zone, info->zone) &&

@@ -48,6 +48,8 @@ struct host_info { /* what a host is; views are copied by host_new */
     struct addr hc_addr;      /* where it is checked */
     struct str hc_hostname;   /* what it is then called; empty: what the health check says */
     bool hc_disabled;         /* it is not checked */
+    const struct addr *more;  /* additional_addresses: the same host (happy eyeballs) */
+    uint32_t num_more;
 };
 
 struct outlier_host { /* of hosts that are or were ejected; main thread */
@@ -71,6 +73,8 @@ struct host {
     struct str hostname;
     struct str region, zone, sub_zone;
     uint32_t transport_index;
+    struct addr *more; /* additional addresses; NULL: none */
+    uint32_t num_more;
     char *text;                  /* backs the views */
     struct cluster_state *state; /* whose host it is; valid on main while the host is not removed */
     struct addr hc_addr;

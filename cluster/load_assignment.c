@@ -23,6 +23,8 @@ static const struct labels *read_labels(const Envoy__Config__Core__V3__Metadata 
     return l && labels_equal(l, last) ? last : l;
 }
 
+enum { ADDITIONAL_MAX = 7 }; /* with the address itself: CONN_RACE_MAX */
+
 /* --- compiling ------------------------------------------------------------------------------ */
 
 struct compiling {
@@ -63,6 +65,28 @@ compile_health_check(struct compiling *c,
     errors_pop(c->e, mark);
 }
 
+static void compile_more(struct compiling *c, const Envoy__Config__Endpoint__V3__Endpoint *msg,
+                         struct assigned_endpoint *out)
+{
+    struct addr *more = arena_alloc(&c->la->arena, msg->n_additional_addresses * sizeof(*more));
+    for (size_t i = 0; i < msg->n_additional_addresses; i++) {
+        size_t mark = errors_push_index(c->e, "endpoint.additional_addresses", i);
+        size_t inner = errors_push(c->e, "address");
+        if (address_compile(msg->additional_addresses[i]->address, &more[i], c->e) &&
+            !addr_is_ip(&more[i]))
+            errors_add(c->e, NULL, "must be an IP address");
+        errors_pop(c->e, inner);
+        errors_pop(c->e, mark);
+    }
+    out->more = more;
+    out->num_more = (uint32_t)msg->n_additional_addresses;
+    if (out->num_more > ADDITIONAL_MAX) {
+        errors_warn(c->e, "endpoint.additional_addresses", "%u addresses, %d are tried",
+                    out->num_more, ADDITIONAL_MAX);
+        out->num_more = ADDITIONAL_MAX;
+    }
+}
+
 /* False: not an endpoint, after an error or because it was listed before. */
 static bool compile_endpoint(struct compiling *c,
                              const Envoy__Config__Endpoint__V3__LbEndpoint *msg,
@@ -101,6 +125,8 @@ static bool compile_endpoint(struct compiling *c,
         msg->endpoint->address->address_case ==
             ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
         out->hostname = arena_str(a, str_of(msg->endpoint->address->socket_address->address));
+    if (msg->endpoint->n_additional_addresses)
+        compile_more(c, msg->endpoint, out);
     out->weight = wkt_u32(msg->load_balancing_weight, 1);
     out->labels = c->last = read_labels(msg->metadata, match_key, c->last, a);
     out->lb = c->last_lb = read_labels(msg->metadata, lb_key, c->last_lb, a);

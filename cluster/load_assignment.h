@@ -26,6 +26,8 @@ struct assigned_endpoint {
     struct addr addr;    /* ADDR_NONE: a name that is still to be resolved, */
     struct str dns_name; /* this one; else empty */
     uint16_t dns_port;
+    const struct addr *more; /* additional_addresses */
+    uint32_t num_more;
     struct str hostname;
     uint32_t weight;             /* at least 1 */
     uint32_t health;             /* envoy.config.core.v3.HealthStatus */

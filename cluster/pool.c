@@ -27,8 +27,16 @@ struct pools *pools_new(struct cluster *c)
     return ps;
 }
 
+/* max_connection_pools is about HTTP. */
+static bool is_counted(const struct pool_protocol *proto)
+{
+    return proto != &pool_protocol_tcp;
+}
+
 static void pool_destroy(struct pool *p)
 {
+    if (is_counted(p->proto))
+        circuit_give(p->owner->cluster->circuit, p->priority, CIRCUIT_POOLS);
     task_cancel(&p->free_task);
     if (p->owner->last == p)
         p->owner->last = NULL;
@@ -99,9 +107,28 @@ void pool_maybe_free(struct pool *p)
         loop_defer_free(p->owner->cluster->loop, &p->free_task);
 }
 
+static void copy_origin(struct pool *p, const struct proxy_origin *from)
+{
+    struct proxy_origin *to = ARENA_NEW(&p->arena, struct proxy_origin);
+    struct addr *ends = arena_alloc(&p->arena, 2 * sizeof(*ends));
+    struct proxy_tlv *first = NULL, **at = &first;
+
+    ends[0] = *from->src;
+    ends[1] = *from->dst;
+    for (const struct proxy_tlv *t = from->tlvs; t; t = t->next) {
+        *at = ARENA_NEW(&p->arena, struct proxy_tlv);
+        **at = (struct proxy_tlv){NULL, t->type, arena_str(&p->arena, t->value)};
+        at = &(*at)->next;
+    }
+    *to = (struct proxy_origin){&ends[0], &ends[1], first};
+    p->transport.origin = to;
+}
+
 static void copy_options(struct pool *p, const struct pool_options *opts)
 {
     const struct transport_options *from = &opts->transport;
+    if (from->origin)
+        copy_origin(p, from->origin);
     p->mark = opts->mark;
     if (opts->source) {
         p->source = ARENA_NEW(&p->arena, struct addr);
@@ -141,6 +168,7 @@ static struct pool *pool_new(struct pools *ps, const struct pool_key *key, struc
     return p;
 }
 
+/* NULL: that would be one pool too many. */
 static struct pool *pool_for(struct pools *ps, struct host *h, const struct pool_protocol *proto,
                              const struct pool_options *opts, enum priority priority)
 {
@@ -150,6 +178,8 @@ static struct pool *pool_for(struct pools *ps, struct host *h, const struct pool
     if (p && memcmp(&p->key, &key, sizeof(key)) == 0)
         return p;
     p = map_get(&ps->map, str_n((const char *)&key, sizeof(key)));
+    if (!p && is_counted(proto) && !circuit_take(ps->cluster->circuit, priority, CIRCUIT_POOLS))
+        return NULL;
     if (!p)
         p = pool_new(ps, &key, h, opts);
     ps->last = p;
@@ -398,6 +428,30 @@ static void connect_more(struct pool *p)
     }
 }
 
+/* preconnect_policy: connections for requests that are yet to come, as many as the ratio makes of
+ * those that are there. A few at a time, and only what the breaker has left: nobody waits for them.
+ */
+static void connect_ahead(struct pool *p)
+{
+    enum { AT_A_TIME = 3 };
+    double ratio = p->owner->cluster->config->preconnect_ratio;
+    uint64_t active = 0, ready = 0;
+    LIST_FOREACH(it, &p->full)
+        active += conn_at(it)->slots_used;
+    LIST_FOREACH(it, &p->ready) {
+        const struct pool_conn *pc = conn_at(it);
+        active += pc->slots_used;
+        ready += slots_of(pc) - pc->slots_used;
+    }
+    for (int i = 0; i < AT_A_TIME; i++) {
+        double wanted = (double)(p->num_pending + active) * ratio;
+        if ((double)(expected_slots(p) + ready + active) >= wanted || !host_has_room(p) ||
+            !circuit_take(p->owner->cluster->circuit, p->priority, CIRCUIT_CX))
+            return;
+        pool_conn_start(p);
+    }
+}
+
 static void add_pending(struct pool *p, struct pool_request *rq, bool first)
 {
     p->num_pending++;
@@ -437,10 +491,17 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
     task_init(&rq->task, run_request, rq);
     cluster_hold(c);
     rq->fresh = opts && opts->fresh;
+    if (!p) {
+        stats_inc(c->stats, c->thread, CLUSTER_UPSTREAM_CX_POOL_OVERFLOW);
+        fail(rq, POOL_OVERFLOW, STR_NULL);
+        return;
+    }
     pc = rq->fresh ? NULL : find_ready(p);
     if (pc) {
         if (grant(pc, rq))
             settle(pc);
+        if (UNLIKELY(c->config->preconnect_ratio > 1))
+            connect_ahead(p);
         return;
     }
     if (!circuit_take(c->circuit, priority, CIRCUIT_PENDING)) {
@@ -452,6 +513,8 @@ void pool_acquire(struct cluster *c, struct host *h, const struct pool_protocol 
     pool_stat(p, CLUSTER_UPSTREAM_RQ_PENDING_TOTAL);
     add_pending(p, rq, false);
     connect_more(p);
+    if (UNLIKELY(c->config->preconnect_ratio > 1))
+        connect_ahead(p);
 }
 
 /* take_slot_back undoes grant. */

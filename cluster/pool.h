@@ -10,7 +10,7 @@
 
 enum pool_result {
     POOL_READY,
-    POOL_OVERFLOW,        /* a circuit breaker: flag UO */
+    POOL_OVERFLOW,        /* a circuit breaker, of pools too: flag UO */
     POOL_CONNECT_FAILED,  /* UF; detail: "delayed connect error: Connection refused" or the
                              transport's failure */
     POOL_CONNECT_TIMEOUT, /* UF; detail: "connection timeout" */
@@ -75,6 +75,7 @@ struct pool_conn {
     uint64_t counted_in, counted_out;       /* of bytes_read and bytes_written, in the stats */
     size_t counted_in_len, counted_out_len; /* of what is buffered */
     struct task free_task;
+    struct conn_race *race; /* connecting to one of several addresses; conn is not open yet */
 };
 
 /* Embedded in the asker, zeroed before first use. */
@@ -95,9 +96,10 @@ struct pool_request {
 
 struct pool_options { /* what else keys a pool; borrowed for the call */
     struct transport_options transport;
-    const struct addr *source; /* connections come from there, with IP_TRANSPARENT; NULL: any */
-    uint32_t mark;             /* their SO_MARK; 0 none */
-    uint64_t key;              /* hash of anything here that differs from the default; 0 none */
+    const struct addr *source;  /* connections come from there, with IP_TRANSPARENT; NULL: any */
+    uint32_t mark;              /* their SO_MARK; 0 none */
+    uint64_t key;               /* hash of anything here that differs from the default; 0 none */
+    struct proxy_origin origin; /* what transport.origin points to, if it is set */
     bool fresh; /* a connection that was used before will not do; not part of the key */
 };
 

@@ -1,5 +1,7 @@
 #include "base/obj.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/pool_private.h"
+#include "tls/conn_race.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -96,6 +98,7 @@ static void free_conn(void *arg)
     list_remove(&pc->link);
     if (pc->client && pc->proto->client_free)
         pc->proto->client_free(pc->client);
+    conn_race_free(&pc->race);
     conn_cleanup(&pc->conn);
     host_unref(pc->host);
     pc->magic = 0;
@@ -152,7 +155,12 @@ void pool_conn_shut(struct pool_conn *pc)
     pc->draining = true;
     list_remove(&pc->link);
     list_push_tail(&p->closing, &pc->link);
-    conn_close(&pc->conn, CONN_CLOSE_NOW, 0);
+    if (!pc->race) {
+        conn_close(&pc->conn, CONN_CLOSE_NOW, 0);
+        return;
+    }
+    conn_race_free(&pc->race);
+    pool_conn_over(pc, CONN_CLOSED_LOCAL);
 }
 
 /* --- the callbacks while the pool has them --- */
@@ -185,7 +193,7 @@ static void connect_failed(struct pool_conn *pc, enum conn_close_reason why)
         pool_stat(p, CLUSTER_UPSTREAM_CX_CONNECT_TIMEOUT);
     else
         connect_reason(pc, reason, sizeof(reason));
-    if (pc->conn.err == EADDRNOTAVAIL && pc->cluster->config->bind)
+    if (pc->conn.bind_failed)
         pool_stat(p, CLUSTER_BIND_ERRORS);
     p->num_connecting--;
     pc->state = POOL_CONN_CLOSING;
@@ -310,7 +318,23 @@ static void on_age(void *arg)
         pool_conn_shut(pc);
 }
 
-static void begin_connect(struct pool_conn *pc)
+static void complete(void *arg, struct conn_connect *how)
+{
+    const struct pool_conn *pc = arg;
+    const struct cluster_config *config = pc->cluster->config;
+    how->keepalive = config->keepalive;
+    how->keepalive_time_s = config->keepalive_time_s;
+    how->keepalive_interval_s = config->keepalive_interval_s;
+    how->keepalive_probes = config->keepalive_probes;
+    how->transparent = pc->pool->source != NULL;
+    how->mark = pc->pool->mark;
+    cluster_bind_fill(config->bind, how);
+    if (pc->pool->source)
+        how->bind = pc->pool->source;
+}
+
+/* `fd` 0: none is connected yet. */
+static void open_conn(struct pool_conn *pc, const struct addr *peer, int fd, uint64_t timeout_ms)
 {
     const struct cluster_config *config = pc->cluster->config;
     uint32_t i = pc->host->transport_index < config->num_transports ? pc->host->transport_index : 0;
@@ -318,21 +342,48 @@ static void begin_connect(struct pool_conn *pc)
     transport.alpn_fallback = pc->proto->alpn;
     transport.num_alpn_fallback = pc->proto->num_alpn;
     struct conn_connect how = {
-        .peer = &pc->host->addr,
-        .bind = pc->pool->source ? pc->pool->source : config->bind,
-        .transparent = pc->pool->source != NULL,
-        .mark = pc->pool->mark,
+        .peer = peer,
         .factory = config->num_transports ? config->transports[i] : NULL,
         .transport_opts = &transport,
-        .timeout_ms = config->connect_timeout_ms,
-        .keepalive = config->keepalive,
-        .keepalive_time_s = config->keepalive_time_s,
-        .keepalive_interval_s = config->keepalive_interval_s,
-        .keepalive_probes = config->keepalive_probes,
+        .timeout_ms = timeout_ms,
+        .connected_fd = fd,
     };
+    complete(pc, &how);
     conn_init_connecting(&pc->conn, pc->cluster->loop, &how, &pool_ops, pc);
     pc->immediate = pc->conn.fd < 0;
     conn_set_limits(&pc->conn, config->buffer_limit);
+}
+
+static void on_raced(void *arg, int fd, const struct addr *peer, int err)
+{
+    struct pool_conn *pc = OBJ_CAST(arg, struct pool_conn, POOL_CONN_MAGIC);
+    uint64_t limit = pc->cluster->config->connect_timeout_ms, used = ms_since(pc, pc->started_us);
+    pc->race = NULL;
+    if (fd >= 0) {
+        open_conn(pc, peer, fd, limit > used ? limit - used : 1);
+        return;
+    }
+    enum conn_close_reason why = err == ETIMEDOUT ? CONN_CLOSED_CONNECT_TIMEOUT
+                                                  : CONN_CLOSED_CONNECT;
+    pc->conn.err = err;
+    connect_failed(pc, why);
+    pool_conn_over(pc, why);
+}
+
+static void begin_connect(struct pool_conn *pc)
+{
+    const struct cluster_config *config = pc->cluster->config;
+    const struct host *h = pc->host;
+    struct addr addrs[CONN_RACE_MAX];
+    if (LIKELY(!h->num_more)) {
+        open_conn(pc, &h->addr, 0, config->connect_timeout_ms);
+        return;
+    }
+    uint32_t n = conn_race_order(&h->addr, h->more, h->num_more, config->first_family,
+                                 config->first_count, addrs);
+    pc->conn.fd = -1;
+    pc->race = conn_race_new(pc->cluster->loop, addrs, n, config->connect_timeout_ms, complete,
+                             on_raced, pc);
 }
 
 void pool_conn_start(struct pool *p)

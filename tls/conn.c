@@ -108,6 +108,8 @@ static void flushed(struct conn *c)
         return;
     }
     c->state = CONN_LINGERING;
+    if (c->linger_ms)
+        timer_arm(&c->timer, c->linger_ms);
     c->readable = true; /* what was not taken from the socket before */
     drive(c);
 }
@@ -418,19 +420,15 @@ static void set_keepalive(int fd, const struct conn_connect *how)
     }
 }
 
-/* Options and source address; 0 or the errno of what failed. */
-static int prepare(int fd, const struct conn_connect *how)
+static int set_flag(int fd, bool v6, int name, int name6, int value)
+{
+    int level = v6 ? SOL_IPV6 : SOL_IP;
+    return setsockopt(fd, level, v6 ? name6 : name, &value, sizeof(value)) == 0 ? 0 : errno;
+}
+
+static int bind_source(int fd, const struct conn_connect *how)
 {
     int on = 1;
-    no_delay(fd, how->peer);
-    set_keepalive(fd, how);
-    if (how->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &how->mark, sizeof(how->mark)) != 0)
-        return errno;
-    bool v6 = how->peer->sa.sa_family == AF_INET6;
-    int level = v6 ? SOL_IPV6 : SOL_IP;
-    int name = v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT;
-    if (how->transparent && setsockopt(fd, level, name, &on, sizeof(on)) != 0)
-        return errno;
     if (!how->bind || how->bind->sa.sa_family != how->peer->sa.sa_family)
         return 0;
     /* The port is chosen at connect, for the pair of addresses: as many connections as there are
@@ -439,19 +437,62 @@ static int prepare(int fd, const struct conn_connect *how)
     return addr_bind(fd, how->bind) == 0 ? 0 : errno;
 }
 
+/* Options and source address; 0 or the errno of what failed. */
+static int prepare(int fd, const struct conn_connect *how)
+{
+    static const struct socket_options none;
+    const struct socket_options *options = how->options ? how->options : &none;
+    bool v6 = how->peer->sa.sa_family == AF_INET6;
+    int err = 0;
+
+    no_delay(fd, how->peer);
+    set_keepalive(fd, how);
+    if (how->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &how->mark, sizeof(how->mark)) != 0)
+        return errno;
+    if (how->transparent)
+        err = set_flag(fd, v6, IP_TRANSPARENT, IPV6_TRANSPARENT, 1);
+    if (!err && how->has_freebind && addr_is_ip(how->peer))
+        err = set_flag(fd, v6, IP_FREEBIND, IPV6_FREEBIND, how->freebind);
+    if (!err)
+        err = socket_options_apply(options, fd, SOCKET_PREBIND);
+    if (!err)
+        err = bind_source(fd, how);
+    return err ? err : socket_options_apply(options, fd, SOCKET_BOUND);
+}
+
+static int open_socket(const struct conn_connect *how, int *err, bool *out_prepared)
+{
+    int fd = socket(how->peer->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    *err = fd < 0 ? errno : prepare(fd, how);
+    *out_prepared = !*err;
+    if (!*err && addr_connect(fd, how->peer) != 0 && errno != EINPROGRESS)
+        *err = errno;
+    return fd;
+}
+
+int conn_socket(const struct conn_connect *how, int *err)
+{
+    bool prepared;
+    int fd = open_socket(how, err, &prepared);
+    if (!*err)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
 void conn_init_connecting(struct conn *c, struct loop *l, const struct conn_connect *how,
                           const struct conn_ops *ops, void *owner)
 {
-    int fd = socket(how->peer->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int err = fd < 0 ? errno : 0;
+    int fd = how->connected_fd, err = 0;
+    bool prepared = true;
+    if (!fd)
+        fd = open_socket(how, &err, &prepared);
     init(c, l, fd, ops, owner);
     c->peer = *how->peer;
     c->state = CONN_CONNECTING;
     c->bound = true;
-    if (!err)
-        err = prepare(fd, how);
-    if (!err && addr_connect(fd, how->peer) != 0 && errno != EINPROGRESS)
-        err = errno;
+    c->bind_failed = fd >= 0 && !prepared;
     if (!err) {
         c->transport = how->factory ? how->factory->ops->open(how->factory, fd, how->transport_opts)
                                     : transport_raw_open(fd);
@@ -550,6 +591,25 @@ void conn_close(struct conn *c, enum conn_close_how how, uint64_t linger_ms)
     if (linger_ms)
         timer_arm(&c->timer, linger_ms);
     loop_post(c->loop, &c->flush_task);
+}
+
+void conn_close_slowly(struct conn *c, uint64_t flush_ms, uint32_t linger_ms)
+{
+    if (conn_closing(c))
+        return;
+    c->linger_ms = linger_ms;
+    conn_close(c, CONN_CLOSE_LINGER, flush_ms);
+    c->linger = true;
+}
+
+void conn_hasten(struct conn *c, uint64_t ms)
+{
+    if (c->state == CONN_LINGERING)
+        end(c, CONN_CLOSED_LOCAL);
+    if (c->state != CONN_FLUSHING)
+        return;
+    c->linger = false;
+    timer_arm(&c->timer, ms);
 }
 
 bool conn_closing(const struct conn *c)

@@ -11,6 +11,7 @@
 #include "base/addr.h"
 #include "base/buffer.h"
 #include "base/loop.h"
+#include "tls/socket_options.h"
 #include "tls/transport.h"
 
 enum conn_close_reason {
@@ -55,6 +56,7 @@ struct conn {
     struct timer timer;                 /* connect, handshake, lingering close */
     struct task flush_task, read_task, closed_task;
     size_t read_budget; /* bytes taken in one turn */
+    uint32_t linger_ms; /* of the lingering read alone; 0: what is left of the whole time */
     int err;            /* errno of the failure */
     uint16_t read_pauses;
     uint8_t state;
@@ -63,6 +65,7 @@ struct conn {
     bool readable : 1, writable : 1, shut_wanted : 1, shut_done : 1, close_wanted : 1;
     bool linger : 1, half_close : 1;
     bool bound : 1;        /* connecting side */
+    bool bind_failed : 1;  /* the source address, or a socket option, could not be set */
     bool closed_seen : 1;  /* the loop said IO_CLOSED */
     bool write_failed : 1; /* nothing can be sent any more; what the peer sent is still read */
     bool failed_read : 1, again : 1, no_secret : 1;
@@ -86,7 +89,14 @@ struct conn_connect {
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes; /* 0: system's; time 0 and
                                                                            keepalive false: off */
     bool keepalive;
+    const struct socket_options *options; /* set on the socket as they are; NULL: none */
+    bool has_freebind, freebind;          /* IP_FREEBIND is set, to that */
+    int connected_fd; /* 0: none; a socket that is connected to peer already, taken */
 };
+
+/* conn_socket makes a socket that connects to how->peer, with all that `how` says of it; the
+ * caller's. -1: *err is the errno. *err 0 with a descriptor. */
+int conn_socket(const struct conn_connect *how, int *err);
 
 /* conn_init_connecting starts to connect. Failure, immediate failure included, is reported by
  * on_closed from the loop. */
@@ -134,6 +144,12 @@ enum conn_close_how {
  * more. `linger_ms` bounds the flush and the lingering read (Envoy's delayed_close_timeout; 0:
  * none). */
 void conn_close(struct conn *c, enum conn_close_how how, uint64_t linger_ms);
+
+/* conn_close_slowly is conn_close with CONN_CLOSE_LINGER and a time for each half: flush_ms (0: no
+ * limit) to send out, linger_ms from then on. conn_hasten: a close that is under way has at most
+ * `ms` more to send out, and does not linger; without effect on others. */
+void conn_close_slowly(struct conn *c, uint64_t flush_ms, uint32_t linger_ms);
+void conn_hasten(struct conn *c, uint64_t ms);
 
 /* conn_closing says whether conn_close was called or the connection is over. */
 bool conn_closing(const struct conn *c);

@@ -2,6 +2,7 @@
  * connection, used by tls/conn.c only, on the connection's loop. */
 #pragma once
 
+#include "base/addr.h"
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/refcount.h"
@@ -80,12 +81,26 @@ struct transport_factory {
     struct refcount refs;
 };
 
+/* A TLV of a PROXY header. */
+struct proxy_tlv {
+    struct proxy_tlv *next;
+    uint8_t type;
+    struct str value;
+};
+
+/* What a PROXY header towards an upstream says of the downstream connection. */
+struct proxy_origin {
+    const struct addr *src, *dst;
+    const struct proxy_tlv *tlvs; /* candidates; the configuration chooses */
+};
+
 struct transport_options { /* per connection, all may be empty; borrowed for the call */
     struct str sni_override;
     const struct str *alpn_override;
     size_t num_alpn_override;
     const struct str *alpn_fallback; /* where the context names none */
     size_t num_alpn_fallback;
+    const struct proxy_origin *origin; /* NULL: the proxy itself */
 };
 
 struct transport_factory_ops {

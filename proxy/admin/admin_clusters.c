@@ -58,13 +58,13 @@ static bool is_wanted(struct clusters_job *j, const struct cluster_view *v)
 
 static void put_limits_text(struct buffer *b, const struct cluster_view *v, enum priority p)
 {
-    static const char *const names[NUM_CIRCUIT_KINDS] = {
+    static const char *const names[] = {
         [CIRCUIT_CX] = "max_connections",
         [CIRCUIT_PENDING] = "max_pending_requests",
         [CIRCUIT_RQ] = "max_requests",
         [CIRCUIT_RETRIES] = "max_retries",
     };
-    for (unsigned k = 0; k < NUM_CIRCUIT_KINDS; k++)
+    for (unsigned k = 0; k < ARRAY_LEN(names); k++)
         buffer_printf(b, "%.*s::%s_priority::%s::%llu\n", STR_ARG(v->name),
                       p == PRIORITY_HIGH ? "high" : "default", names[k],
                       (unsigned long long)circuit_max(v->circuit, p, (enum circuit_kind)k));
@@ -249,7 +249,7 @@ static void put_host(struct json_writer *w, const struct host *h)
 
 static void put_limits(struct json_writer *w, const struct cluster_view *v, enum priority p)
 {
-    static const char *const names[NUM_CIRCUIT_KINDS] = {
+    static const char *const names[] = {
         [CIRCUIT_CX] = "max_connections",
         [CIRCUIT_PENDING] = "max_pending_requests",
         [CIRCUIT_RQ] = "max_requests",
@@ -260,7 +260,7 @@ static void put_limits(struct json_writer *w, const struct cluster_view *v, enum
         json_key(w, STR("priority"));
         json_put_str(w, STR("HIGH"));
     }
-    for (unsigned k = 0; k < NUM_CIRCUIT_KINDS; k++) {
+    for (unsigned k = 0; k < ARRAY_LEN(names); k++) {
         json_key(w, str_of(names[k]));
         json_put_u64(w, circuit_max(v->circuit, p, (enum circuit_kind)k));
     }

@@ -1,5 +1,6 @@
 #include "proxy/listener/downstream.h"
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "cluster/pool.h"
@@ -26,17 +27,35 @@ size_t downstream_buffer_limit(const struct downstream *d)
     return d->listener->buffer_limit;
 }
 
+static uint64_t origin_key(const struct proxy_origin *o, bool with_tlvs)
+{
+    uint64_t h = hash_combine(addr_hash(o->src), addr_hash(o->dst));
+    for (const struct proxy_tlv *t = o->tlvs; t && with_tlvs; t = t->next)
+        h = hash_combine(hash_combine(h, t->type), hash_str(t->value));
+    return h;
+}
+
 const struct pool_options *downstream_pool_options(const struct conn_info *info,
+                                                   const struct cluster_config *config,
+                                                   const struct proxy_tlv *tlvs,
                                                    struct pool_options *out)
 {
-    if (!addr_is_ip(&info->upstream_source))
+    uint64_t key = 0;
+    bool source = addr_is_ip(&info->upstream_source);
+    if (LIKELY(!source && !config->proxy_header))
         return NULL;
-    uint64_t key = addr_hash(&info->upstream_source) + info->upstream_mark;
-    *out = (struct pool_options){
-        .source = &info->upstream_source,
-        .mark = info->upstream_mark,
-        .key = key ? key : 1, /* 0 is none */
-    };
+    *out = (struct pool_options){0};
+    if (source) {
+        out->source = &info->upstream_source;
+        out->mark = info->upstream_mark;
+        key = addr_hash(&info->upstream_source) + info->upstream_mark;
+    }
+    if (config->proxy_header) {
+        out->origin = (struct proxy_origin){&info->remote, &info->local, tlvs};
+        out->transport.origin = &out->origin;
+        key = hash_combine(key, origin_key(&out->origin, config->proxy_tlv_key));
+    }
+    out->key = key ? key : 1; /* 0 is none */
     return out;
 }
 
@@ -312,6 +331,7 @@ void downstream_kill(struct downstream *d)
 {
     if (d->filter) {
         conn_close(&d->conn, CONN_CLOSE_FLUSH, DRAIN_FLUSH_MS);
+        conn_hasten(&d->conn, DRAIN_FLUSH_MS); /* if it was closing already */
         return;
     }
     if (d->accepted_fd < 0) {

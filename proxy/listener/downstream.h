@@ -7,6 +7,7 @@
 #include "proxy/observe/stream_info.h"
 #include "tls/conn.h"
 
+struct cluster_config;
 struct filter_chain;
 struct listener;
 struct pool_options;
@@ -45,8 +46,11 @@ void downstream_done(struct downstream *d);
 /* downstream_buffer_limit is the listener's per_connection_buffer_limit_bytes. */
 size_t downstream_buffer_limit(const struct downstream *d);
 
-/* downstream_pool_options says where connections to hosts come from, if a listener filter
- * (original_src) has decided so: fills `out` and returns it, else NULL. `info` is borrowed as long
- * as out. Any thread. */
+/* downstream_pool_options says what keeps connections to a cluster's hosts apart: where they come
+ * from, if a listener filter (original_src) has decided so, and what a PROXY header towards them
+ * says, if the cluster writes one. Fills `out` and returns it, else NULL. `info` and `tlvs` are
+ * borrowed as long as out. Any thread. */
 const struct pool_options *downstream_pool_options(const struct conn_info *info,
+                                                   const struct cluster_config *config,
+                                                   const struct proxy_tlv *tlvs,
                                                    struct pool_options *out);

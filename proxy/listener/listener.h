@@ -6,7 +6,7 @@
 #include "base/mailbox.h"
 #include "base/refcount.h"
 #include "base/stats.h"
-#include "proxy/listener/socket_options.h"
+#include "tls/socket_options.h"
 #include "proxy/network/network_filter.h"
 #include "tls/transport.h"
 

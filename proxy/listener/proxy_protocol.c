@@ -142,9 +142,9 @@ static void keep_tlv(const struct config *c, struct downstream *d, uint8_t type,
     }
     if (!c->pass_all && !c->pass[type])
         return;
-    struct conn_tlv *t = ARENA_NEW(d->arena, struct conn_tlv);
-    *t = (struct conn_tlv){.type = type, .value = arena_str(d->arena, value)};
-    struct conn_tlv **at = &d->info.tlvs;
+    struct proxy_tlv *t = ARENA_NEW(d->arena, struct proxy_tlv);
+    *t = (struct proxy_tlv){.type = type, .value = arena_str(d->arena, value)};
+    struct proxy_tlv **at = &d->info.tlvs;
     while (*at)
         at = &(*at)->next;
     *at = t;

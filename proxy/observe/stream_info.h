@@ -78,13 +78,6 @@ enum log_type {
 
 enum http_protocol { PROTOCOL_NONE, PROTOCOL_HTTP10, PROTOCOL_HTTP11, PROTOCOL_HTTP2 };
 
-/* A TLV of a PROXY header that is to be passed on. */
-struct conn_tlv {
-    struct conn_tlv *next;
-    uint8_t type;
-    struct str value;
-};
-
 /* Of a downstream connection; shared by its requests. */
 struct conn_info {
     struct addr remote;         /* the peer as seen, or as a PROXY header says */
@@ -101,7 +94,7 @@ struct conn_info {
     struct addr upstream_source; /* original_src: where connections to hosts come from, if an IP */
     uint32_t upstream_mark;      /* and their SO_MARK */
     struct metadata metadata;    /* of listener filters */
-    struct conn_tlv *tlvs;       /* of a PROXY header, pass_through_tlvs; in its order */
+    struct proxy_tlv *tlvs;      /* of a PROXY header, pass_through_tlvs; in its order */
 };
 
 struct stream_info {

@@ -35,6 +35,19 @@ static void take_fallbacks(struct lb_match *m, const struct json *list, struct a
     }
 }
 
+struct lb_match *lb_match_of(const struct metadata *md, struct arena *a)
+{
+    const struct json *object = md ? metadata_object(md, lb) : NULL;
+    struct lb_match *m;
+
+    if (!object)
+        return NULL;
+    m = ARENA_NEW(a, struct lb_match);
+    m->labels = labels_of_json(object, a);
+    take_fallbacks(m, json_get(object, "fallback_list"), a);
+    return m;
+}
+
 struct lb_match *lb_match_new(struct stream *s)
 {
     const struct metadata *route = s->weighted ? s->weighted->metadata_match
@@ -42,7 +55,6 @@ struct lb_match *lb_match_new(struct stream *s)
     const struct json *object = route ? metadata_object(route, lb) : NULL;
     const struct json *own = metadata_object(&s->info.metadata, lb);
     struct metadata both = {0};
-    struct lb_match *m;
 
     if (!object && !own)
         return NULL;
@@ -50,11 +62,5 @@ struct lb_match *lb_match_new(struct stream *s)
         metadata_set(&both, s->arena, lb, j->key, metadata_copy(s->arena, j));
     for (const struct json *j = own ? own->first : NULL; j; j = j->next)
         metadata_set(&both, s->arena, lb, j->key, metadata_copy(s->arena, j));
-    object = metadata_object(&both, lb);
-    if (!object)
-        return NULL;
-    m = ARENA_NEW(s->arena, struct lb_match);
-    m->labels = labels_of_json(object, s->arena);
-    take_fallbacks(m, json_get(object, "fallback_list"), s->arena);
-    return m;
+    return lb_match_of(&both, s->arena);
 }

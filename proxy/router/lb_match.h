@@ -4,6 +4,7 @@
 
 #include "cluster/load_assignment.h"
 
+struct metadata;
 struct stream;
 
 struct lb_match {
@@ -15,3 +16,7 @@ struct lb_match {
 /* lb_match_new finds out what the stream's request asks for, in the stream's arena; NULL: nothing.
  */
 struct lb_match *lb_match_new(struct stream *s);
+
+/* lb_match_of is what the metadata (NULL: there is none) asks for, in the arena; NULL: nothing. Any
+ * thread. */
+struct lb_match *lb_match_of(const struct metadata *md, struct arena *a);

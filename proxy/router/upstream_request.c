@@ -5,7 +5,7 @@
 #include "cluster/health.h"
 #include "proxy/http/stream.h"
 #include "proxy/listener/downstream.h"
-#include "proxy/network/proxy_header_write.h"
+#include "tls/proxy_header_write.h"
 #include "proxy/observe/access_log.h"
 #include "proxy/router/router.h"
 #include "proxy/router/router_config.h"
@@ -282,7 +282,7 @@ void upstream_request_describe(struct upstream_request *u)
     if (!u->pc)
         return;
     si->upstream_local = u->pc->conn.local;
-    si->upstream_remote = u->host->addr;
+    si->upstream_remote = u->pc->conn.peer;
     u->http2 = u->pc->proto == &h2_client_protocol;
     si->upstream_protocol = u->http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP11;
     si->upstream_first_tx_us = u->started_us;
@@ -307,8 +307,8 @@ static struct codec_stream *open_tunnel(struct upstream_request *u,
 {
     struct stream *s = u->router->stream;
     if (connect->proxy_protocol) {
-        proxy_header_write(&u->pc->conn.out, connect->proxy_protocol, &s->info.downstream_remote,
-                           &s->hc->down->info.local);
+        (void)proxy_header_write(&u->pc->conn.out, connect->proxy_protocol,
+                                 &s->info.downstream_remote, &s->hc->down->info.local, NULL);
         conn_flush_soon(&u->pc->conn);
     }
     return tcp_client_stream(u->pc, s->arena, &events, u);
@@ -406,9 +406,12 @@ struct upstream_request *upstream_request_new(struct router *r, struct host *h, 
     if (r->max_try_ms)
         timer_init(&u->max_duration, s->worker->loop, on_max_duration, u);
     s->info.upstream_host = arena_str(s->arena, h->address_text);
-    struct pool_options room = {0};
-    const struct pool_options *options = downstream_pool_options(s->info.conn, &room);
+    struct pool_options room; /* large, and mostly not needed */
+    const struct pool_options *options = downstream_pool_options(s->info.conn, r->cluster->config,
+                                                                 s->info.conn->tlvs, &room);
     if (fresh) {
+        if (!options)
+            room = (struct pool_options){0};
         room.fresh = true;
         options = &room;
     }

@@ -1,3 +1,4 @@
+#include "cluster/cluster_bind.h"
 #include "cluster/cluster_config.h"
 
 #include "cluster/load_assignment.h"
@@ -122,7 +123,9 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->buffer_limit, 1000);
     ck_assert_uint_eq(c->healthy_panic_per_cent, 0);
     ck_assert(c->locality_weighted && c->close_on_host_set_change && c->close_on_health_failure);
-    ck_assert(c->bind && addr_is_loopback(c->bind) && addr_port(c->bind) == 0);
+    ck_assert(c->bind && c->bind->num_sources == 1);
+    ck_assert(addr_is_loopback(&c->bind->sources[0].addr));
+    ck_assert_uint_eq(addr_port(&c->bind->sources[0].addr), 0);
     ck_assert(c->keepalive);
     ck_assert_uint_eq(c->keepalive_time_s, 300);
     ck_assert_uint_eq(c->keepalive_interval_s, 0);
@@ -135,7 +138,7 @@ START_TEST(what_it_says)
     ck_assert_uint_eq(c->max_headers_count, 50);
     ck_assert_uint_eq(c->max_headers_kb, 20);
     ck_assert(c->http1.trailers);
-    for (unsigned k = 0; k < NUM_CIRCUIT_KINDS; k++)
+    for (unsigned k = 0; k <= CIRCUIT_RETRIES; k++)
         ck_assert_uint_eq(c->limits[0].max[k], k == CIRCUIT_RETRIES   ? 4
                                                : k == CIRCUIT_RQ      ? 3
                                                : k == CIRCUIT_PENDING ? 2

@@ -481,6 +481,111 @@ START_TEST(tcp_does_not_wait_for_connections)
 }
 END_TEST
 
+START_TEST(pools_have_a_limit)
+{
+    struct ask a, b;
+    struct pool_options other = {.key = 7};
+    struct cluster_config *config = config_new();
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_POOLS] = 1;
+    publish(config);
+    get(&a);
+    b = (struct ask){0};
+    pool_acquire(cluster(), host, &proto, &other, PRIORITY_DEFAULT, &b.rq, on_slot, &b);
+    fixture_spin(&f, &b.done);
+    ck_assert_int_eq(b.result, POOL_OVERFLOW);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_POOL_OVERFLOW), 1);
+    pool_acquire(cluster(), host, &proto, &other, PRIORITY_DEFAULT, &b.rq, on_slot, &b);
+    pool_cancel(&b.rq); /* before it was told */
+    pool_release(a.pc, false);
+    fixture_turn(&f, 3);
+    b = (struct ask){0}; /* the first pool is gone with its last connection */
+    pool_acquire(cluster(), host, &proto, &other, PRIORITY_DEFAULT, &b.rq, on_slot, &b);
+    fixture_spin(&f, &b.done);
+    ck_assert_int_eq(b.result, POOL_READY);
+    pool_release(b.pc, true);
+}
+END_TEST
+
+START_TEST(preconnect_opens_ahead)
+{
+    struct ask a, b, c;
+    struct cluster_config *config = config_new();
+    config->preconnect_ratio = 2;
+    config->limits[PRIORITY_DEFAULT].max[CIRCUIT_CX] = 3;
+    publish(config);
+    get(&a);
+    fixture_turn(&f, 20);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 2);
+    get(&b); /* on the one that is there, and another is begun, as far as the breaker goes */
+    fixture_turn(&f, 20);
+    ck_assert_ptr_ne(a.pc, b.pc);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 3);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_OVERFLOW), 0);
+    get(&c);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 3);
+    pool_release(a.pc, true);
+    pool_release(b.pc, true);
+    pool_release(c.pc, true);
+}
+END_TEST
+
+static void give_address(const char *text)
+{
+    host->more = mem_alloc(sizeof(*host->more));
+    host->num_more = 1;
+    ck_assert(addr_parse_ip_port(str_of(text), host->more));
+}
+
+START_TEST(several_addresses)
+{
+    struct ask a;
+    give_address(address);
+    ck_assert(addr_parse_ip_port(STR("127.0.0.1:1"), &host->addr)); /* refuses */
+    publish(config_new());
+    get(&a);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_TOTAL), 1);
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_CONNECT_FAIL), 0);
+    ck_assert(addr_eq(&a.pc->conn.peer, host->more));
+    pool_release(a.pc, true);
+}
+END_TEST
+
+START_TEST(several_addresses_that_refuse)
+{
+    struct ask a;
+    give_address("127.0.0.1:2");
+    ck_assert(addr_parse_ip_port(STR("127.0.0.1:1"), &host->addr));
+    publish(config_new());
+    ask(&a);
+    fixture_spin(&f, &a.done);
+    ck_assert_int_eq(a.result, POOL_CONNECT_FAILED);
+    ck_assert_str_eq(a.detail, "delayed_connect_error:_Connection_refused");
+    ck_assert_int_eq(fixture_stat(&f, CLUSTER_UPSTREAM_CX_CONNECT_FAIL), 1);
+    fixture_turn(&f, 3);
+    ck_assert_int_eq(pools_num_conns(cluster()->pools), 0);
+}
+END_TEST
+
+/* The worker ends, or the cluster goes, while addresses are tried. */
+START_TEST(end_while_addresses_are_tried)
+{
+    struct ask a;
+    give_address("127.0.0.1:2");
+    publish(config_new());
+    ask(&a);
+    if (_i & 1)
+        pool_cancel(&a.rq);
+    if (_i & 2)
+        fixture_remove(&f, "c");
+    if (_i & 4)
+        fixture_turn(&f, 20);
+    if (a.pc)
+        pool_release(a.pc, false);
+    else
+        pool_cancel(&a.rq);
+}
+END_TEST
+
 START_TEST(not_reusable_is_closed)
 {
     struct ask a;
@@ -781,6 +886,11 @@ int main(void)
     tcase_add_test(t, connection_limit_queues);
     tcase_add_test(t, limit_zero_still_allows_one_connection);
     tcase_add_test(t, tcp_does_not_wait_for_connections);
+    tcase_add_test(t, pools_have_a_limit);
+    tcase_add_test(t, preconnect_opens_ahead);
+    tcase_add_test(t, several_addresses);
+    tcase_add_test(t, several_addresses_that_refuse);
+    tcase_add_loop_test(t, end_while_addresses_are_tried, 0, 8);
     tcase_add_test(t, not_reusable_is_closed);
     tcase_add_test(t, closed_while_in_use);
     tcase_add_test(t, waiter_is_served_when_the_only_connection_dies);

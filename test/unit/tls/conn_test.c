@@ -807,6 +807,27 @@ START_TEST(linger_is_bounded)
 }
 END_TEST
 
+/* What is still to be sent gets the time that is given, and no lingering read after it. */
+START_TEST(hasten_shortens_a_flush)
+{
+    static char much[1 << 20];
+    open_tcp(true);
+    struct buffer b;
+    buffer_init(&b);
+    for (int i = 0; i < 16; i++)
+        buffer_add(&b, much, sizeof(much));
+    conn_write(&o.conn, &b);
+    conn_close(&o.conn, CONN_CLOSE_LINGER, 60000);
+    turn();
+    ck_assert_uint_gt(o.conn.out.len, 0);
+    conn_hasten(&o.conn, 1000);
+    loop_advance(loop, 900);
+    ck_assert_int_eq(o.closed, 0);
+    loop_advance(loop, 101);
+    ck_assert_int_eq(o.closed, 1);
+}
+END_TEST
+
 START_TEST(linger_ends_with_a_peer_that_ended)
 {
     open_tcp(true);
@@ -946,6 +967,7 @@ int main(void)
         {flush_to_a_dead_peer, 0, 1},
         {lingers, 0, 1},
         {linger_is_bounded, 0, 1},
+        {hasten_shortens_a_flush, 0, 1},
         {linger_ends_with_a_peer_that_ended, 0, 1},
         {close_at_eof, 0, 1},
         {peer_ended, 0, 1},

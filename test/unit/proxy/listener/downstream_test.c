@@ -103,17 +103,27 @@ START_TEST(source_of_connections)
     ck_assert(listener_fixture_until(&f, l, LISTENER_CX_TOTAL, 1));
     struct pool_options o, again;
     struct conn_info info = accepted()->info;
-    ck_assert_ptr_eq(downstream_pool_options(&info, &o), &o);
+    struct cluster_config plain = {.proxy_header = false}, header = {.proxy_header = true};
+    ck_assert_ptr_eq(downstream_pool_options(&info, &plain, NULL, &o), &o);
     char text[ADDR_TEXT_MAX];
     ck_assert(str_eq(addr_format(o.source, text), STR("127.0.0.1:0"))); /* the kernel's port */
     ck_assert_uint_eq(o.mark, 1337);
     ck_assert(o.key);
     struct conn_info two = info;
     ck_assert(addr_parse_ip(STR("127.0.0.2"), 0, &two.upstream_source));
-    (void)downstream_pool_options(&two, &again);
+    (void)downstream_pool_options(&two, &plain, NULL, &again);
     ck_assert(again.key != o.key);
+    (void)downstream_pool_options(&info, &header, NULL, &again);
+    ck_assert(again.key != o.key && again.source == o.source && again.transport.origin);
     struct conn_info none = {0};
-    ck_assert_ptr_null(downstream_pool_options(&none, &again));
+    ck_assert_ptr_null(downstream_pool_options(&none, &plain, NULL, &again));
+    struct proxy_tlv tlv = {NULL, 0xe1, STR("x")};
+    ck_assert_ptr_eq(downstream_pool_options(&none, &header, &tlv, &again), &again);
+    uint64_t without = again.key;
+    ck_assert(!again.source && again.transport.origin->tlvs == &tlv);
+    header.proxy_tlv_key = true;
+    (void)downstream_pool_options(&none, &header, &tlv, &again);
+    ck_assert(again.key != without);
     listener_unref(l);
 }
 END_TEST

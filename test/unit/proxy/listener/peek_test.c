@@ -155,7 +155,7 @@ START_TEST(tlvs_cve_2024_23324)
     ck_assert(v && str_eq(v->text, STR("a!\xc3\xa9!(")));
     v = metadata_path(&info->metadata, STR("ns"), &key, 1);
     ck_assert(v && str_eq(v->text, STR("b")));
-    const struct conn_tlv *t = info->tlvs;
+    const struct proxy_tlv *t = info->tlvs;
     ck_assert(t && t->type == 3 && str_eq(t->value, STR("b")));
     ck_assert(t->next && t->next->type == 5 && str_eq(t->next->value, STR("\0\xff")));
     ck_assert_ptr_null(t->next->next);

@@ -1,4 +1,4 @@
-#include "proxy/listener/socket_options.h"
+#include "tls/socket_options.h"
 
 #include "envoy/config/core/v3/socket_option.pb-c.h"
 #include <errno.h>
