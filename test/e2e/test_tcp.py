@@ -169,3 +169,45 @@ def test_client_that_goes_away_closes_the_upstream(start, serve, reset):
         if reset:
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     assert gone.wait(5)
+
+
+def named(name):
+    def handle(sock):
+        sock.sendall(name)
+        while sock.recv(4096):
+            pass
+    return handle
+
+
+def greetings(proxy, number, length=1):
+    got = []
+    for _ in range(number):
+        with Client(proxy.port()) as client:
+            got.append(client.reader.take(length))
+    return got
+
+
+def test_the_source_address_chooses_the_host(start, serve):
+    up = [serve(handle=named(b"%d" % i)) for i in range(4)]
+    by_source = {"hash_policy": [{"source_ip": {}}]}
+    for policy in ("RING_HASH", "MAGLEV"):
+        proxy = tcp(start, *up, fields=by_source, lb_policy=policy)
+        assert len(set(greetings(proxy, 24))) == 1
+        assert len(set(greetings(tcp(start, *up, lb_policy=policy), 24))) > 1
+
+
+def test_metadata_match_chooses_among_the_hosts(start, serve):
+    up = [serve(handle=named(b"%d" % i)) for i in range(4)]
+    labelled = cluster("up", *up, lb_subset_config={
+        "fallback_policy": "ANY_ENDPOINT", "subset_selectors": [{"keys": ["version"]}]})
+    for i, one in enumerate(labelled["load_assignment"]["endpoints"][0]["lb_endpoints"]):
+        one["metadata"] = {"filter_metadata": {"envoy.lb": {"version": f"v{i % 2}"}}}
+
+    def seen(fields):
+        proxy_filter = mesh.tcp_proxy("up", "tcp", log="access.log")
+        proxy_filter["typed_config"].update(fields)
+        return set(greetings(start(static([listener([proxy_filter])], [labelled])), 24))
+
+    wanted = {"metadata_match": {"filter_metadata": {"envoy.lb": {"version": "v1"}}}}
+    assert seen(wanted) == {b"1", b"3"}
+    assert seen({}) == {b"0", b"1", b"2", b"3"}
