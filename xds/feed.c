@@ -2,6 +2,7 @@
 
 #include "api-protos/message.h"
 #include "base/alloc.h"
+#include "base/log.h"
 #include "xds/client.h"
 #include "xds/subscription.h"
 #include <stdlib.h>
@@ -28,6 +29,8 @@ struct xds_resource *xds_feed_find(const struct xds_feed *f, struct str name)
     return map_get(&f->resources, name);
 }
 
+static void on_expired(void *arg);
+
 struct xds_resource *xds_feed_add(struct xds_feed *f, struct str name)
 {
     struct xds_resource *r = NEW(struct xds_resource);
@@ -35,6 +38,7 @@ struct xds_resource *xds_feed_add(struct xds_feed *f, struct str name)
     list_init(&r->watchers);
     xds_text_set(&r->name, name);
     r->status = XDS_STATUS_REQUESTED;
+    timer_init(&r->ttl, f->type->x->loop, on_expired, r);
     map_put(&f->resources, r->name, r);
     return r;
 }
@@ -44,6 +48,7 @@ static void resource_free(void *value)
     struct xds_resource *r = value;
     const struct resource_ops *ops = r->feed->type->ops;
     CHECK(list_empty(&r->watchers));
+    timer_disarm(&r->ttl);
     if (r->compiled)
         ops->unref(r->compiled);
     r->compiled = NULL;
@@ -263,4 +268,68 @@ void xds_resource_reject(struct xds_resource *r, struct str bytes, struct str ve
     r->error_us = wall_us(r);
     r->status = XDS_STATUS_NACKED;
     tell_watchers(r, NEWS_REJECTED);
+}
+
+static void remove_collected(struct xds_resource *r)
+{
+    struct xds_feed *f = r->feed;
+    if (r->has_bytes)
+        f->type->ops->remove(f->type->owner, r->name);
+    xds_feed_drop(f, r);
+}
+
+static void remove_named(struct xds_resource *r)
+{
+    const struct resource_ops *ops = r->feed->type->ops;
+    if (r->status == XDS_STATUS_DOES_NOT_EXIST)
+        return;
+    forget_error(r);
+    if (ops->sensitive)
+        text_wipe(&r->bytes);
+    xds_text_set(&r->bytes, STR_NULL);
+    xds_text_set(&r->version, STR_NULL);
+    r->has_bytes = false;
+    if (r->compiled)
+        ops->unref(r->compiled);
+    r->compiled = NULL;
+    r->status = XDS_STATUS_DOES_NOT_EXIST;
+    tell_watchers(r, NEWS_REMOVED);
+}
+
+void xds_resource_remove(struct xds_resource *r)
+{
+    timer_disarm(&r->ttl);
+    if (r->feed->collects)
+        remove_collected(r);
+    else
+        remove_named(r);
+}
+
+/* --- time to live ------------------------------------------------------------------------------
+ */
+
+/* While a response is taken in its owner is inside begin and end: the next turn will do. */
+static void on_expired(void *arg)
+{
+    struct xds_resource *r = arg;
+    struct xds_feed *f = r->feed;
+    const struct resource_ops *ops = f->type->ops;
+    if (f->is_taking) {
+        timer_arm(&r->ttl, 1);
+        return;
+    }
+    LOG_INFO(config, "%s: the time of %.*s is over", ops->label, STR_ARG(r->name));
+    if (f->collects && ops->begin)
+        ops->begin(f->type->owner);
+    xds_resource_remove(r);
+    if (f->collects && ops->end)
+        ops->end(f->type->owner);
+}
+
+void xds_resource_expire(struct xds_resource *r, uint64_t ms)
+{
+    if (ms)
+        timer_arm(&r->ttl, ms);
+    else
+        timer_disarm(&r->ttl);
 }

@@ -94,7 +94,7 @@ struct xds_server {
     struct str authority; /* envoy_grpc.authority; empty: the cluster name */
     const struct xds_header *headers;
     size_t num_headers;
-    bool delta;                               /* DELTA_GRPC: a later step; refused until then */
+    bool delta;                               /* DELTA_GRPC */
     bool node_on_first_only;                  /* set_node_on_first_message_only */
     bool rate_limited;                        /* rate_limit_settings is present */
     uint32_t rate_tokens;                     /* max_tokens; 0: 100 */
@@ -190,8 +190,9 @@ void *xds_subscription_current(const struct subscription *s);
 
 /* --- order ------------------------------------------------------------------------------------ */
 
-/* xds_pause holds back requests (ACKs and changed subscriptions) of a type on every stream;
- * xds_resume sends what has gathered. Counted. Within one turn of the loop requests are gathered
+/* xds_pause holds back requests (ACKs and changed subscriptions; on an incremental stream, where
+ * every response has an answer of its own, only the latter) of a type on every stream; xds_resume
+ * sends what has gathered. Counted. Within one turn of the loop requests are gathered
  * anyway and leave in the order CDS, EDS, LDS, RDS, SDS, others. A cluster manager pauses CDS while
  * updated clusters warm. */
 void xds_pause(struct xds *x, const struct resource_ops *ops);
