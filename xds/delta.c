@@ -121,7 +121,7 @@ static void fill_initial(struct discovery_delta_request *req, struct xds_resourc
 {
     struct discovery_version *initial = arena_alloc(a, (num + 1) * sizeof(*initial));
     for (size_t i = 0; i < num; i++) {
-        if (all[i]->has_bytes)
+        if (all[i]->has_bytes && all[i]->status != XDS_STATUS_DOES_NOT_EXIST)
             initial[req->num_initial++] = (struct discovery_version){all[i]->name, all[i]->version};
     }
     req->initial = initial;

@@ -278,12 +278,9 @@ static void remove_collected(struct xds_resource *r)
     xds_feed_drop(f, r);
 }
 
-static void remove_named(struct xds_resource *r)
+static void forget_bytes(struct xds_resource *r)
 {
     const struct resource_ops *ops = r->feed->type->ops;
-    if (r->status == XDS_STATUS_DOES_NOT_EXIST)
-        return;
-    forget_error(r);
     if (ops->sensitive)
         text_wipe(&r->bytes);
     xds_text_set(&r->bytes, STR_NULL);
@@ -292,6 +289,16 @@ static void remove_named(struct xds_resource *r)
     if (r->compiled)
         ops->unref(r->compiled);
     r->compiled = NULL;
+}
+
+static void remove_named(struct xds_resource *r)
+{
+    const struct resource_ops *ops = r->feed->type->ops;
+    if (r->status == XDS_STATUS_DOES_NOT_EXIST)
+        return;
+    forget_error(r);
+    if (!ops->outlives_removal)
+        forget_bytes(r);
     r->status = XDS_STATUS_DOES_NOT_EXIST;
     tell_watchers(r, NEWS_REMOVED);
 }

@@ -117,6 +117,11 @@ static bool find_name(struct xds_ingest *in, const struct discovery_resource *d,
         return false;
     }
     *name = d->name.len ? d->name : inner;
+    if (ops->wildcard && inner.len && !str_eq(inner, *name)) {
+        add_line(in, arena_printf(&in->arena, "%.*s %.*s: is called %.*s in its wrapper",
+                                  STR_ARG(type_name(in->feed)), STR_ARG(inner), STR_ARG(*name)));
+        return false;
+    }
     if (name->len)
         return true;
     add_line(in,

@@ -130,7 +130,7 @@ struct subscription *xds_subscribe(struct xds *x, const struct xds_source *src,
         xds_counts_attempt(s->counts);
     list_push_tail(&r->watchers, &s->link);
     s->error_due = !r->compiled && r->error.len;
-    s->absent_due = r->status == XDS_STATUS_DOES_NOT_EXIST;
+    s->absent_due = !r->compiled && r->status == XDS_STATUS_DOES_NOT_EXIST;
     s->absent_why = XDS_ABSENT_REMOVED;
     if (r->compiled || s->error_due || s->absent_due) {
         s->answered = true;

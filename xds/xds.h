@@ -42,6 +42,9 @@ struct resource_ops {
      * over what another one had (a listener's address). */
     bool remove_first;
     bool reload_stats; /* counts config_reload (cds, rds) */
+    /* What the server says is gone stays in use, also for those who come later (routes, secrets):
+     * the last good version for ever. */
+    bool outlives_removal;
     /* Sensitive bytes (Secret): zeroed before they are freed; config_dump must redact them. */
     bool sensitive;
 
