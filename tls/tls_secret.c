@@ -256,7 +256,6 @@ static void unref(void *compiled)
 const struct resource_ops tls_secret_ops = {
     .type_url = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
     .label = "sds",
-    .outlives_removal = true,
     .sensitive = true,
     .name_of = name_of,
     .compile = compile,

@@ -278,27 +278,12 @@ static void remove_collected(struct xds_resource *r)
     xds_feed_drop(f, r);
 }
 
-static void forget_bytes(struct xds_resource *r)
-{
-    const struct resource_ops *ops = r->feed->type->ops;
-    if (ops->sensitive)
-        text_wipe(&r->bytes);
-    xds_text_set(&r->bytes, STR_NULL);
-    xds_text_set(&r->version, STR_NULL);
-    r->has_bytes = false;
-    if (r->compiled)
-        ops->unref(r->compiled);
-    r->compiled = NULL;
-}
-
+/* Endpoints, routes and secrets outlive their removal, as in Envoy: what is in use stays. */
 static void remove_named(struct xds_resource *r)
 {
-    const struct resource_ops *ops = r->feed->type->ops;
     if (r->status == XDS_STATUS_DOES_NOT_EXIST)
         return;
     forget_error(r);
-    if (!ops->outlives_removal)
-        forget_bytes(r);
     r->status = XDS_STATUS_DOES_NOT_EXIST;
     tell_watchers(r, NEWS_REMOVED);
 }

@@ -135,7 +135,7 @@ void xds_resource_reject(struct xds_resource *r, struct str bytes, struct str ve
                          struct str text);
 
 /* xds_resource_remove: there is none of that name, says the server. A collection's owner removes
- * it; those who watch a named one are told, and whoever comes later. */
+ * it; those who watch a named one are told, and keep what they have. */
 void xds_resource_remove(struct xds_resource *r);
 
 /* xds_resource_expire removes the resource after `ms`, unless called again; 0: never. */

@@ -42,9 +42,6 @@ struct resource_ops {
      * over what another one had (a listener's address). */
     bool remove_first;
     bool reload_stats; /* counts config_reload (cds, rds) */
-    /* What the server says is gone stays in use, also for those who come later (routes, secrets):
-     * the last good version for ever. */
-    bool outlives_removal;
     /* Sensitive bytes (Secret): zeroed before they are freed; config_dump must redact them. */
     bool sensitive;
 
@@ -167,8 +164,8 @@ struct watcher_ops {
     /* on_update: the resource, or its new version (borrowed: ref to keep). The first one comes
      * from the cache if it is there. Never with an equal object twice in a row. */
     void (*on_update)(void *arg, void *compiled);
-    /* on_absent: nothing to hand over; what was delivered before stays valid (last good for ever)
-     * unless why is XDS_ABSENT_REMOVED. Warming must not wait any longer. */
+    /* on_absent: nothing to hand over; what was delivered before stays in use (last good for ever),
+     * whatever `why` says, and is what a later watcher gets. Warming must not wait any longer. */
     void (*on_absent)(void *arg, enum xds_absent why);
     /* on_error: a version was refused (`text`: its errors with field paths). What was delivered
      * before stays. Warming must not wait any longer if nothing was delivered. May be NULL. */

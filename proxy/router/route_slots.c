@@ -64,7 +64,6 @@ static void unref(void *compiled)
 const struct resource_ops route_resource = {
     .type_url = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
     .label = "rds",
-    .outlives_removal = true,
     .reload_stats = true,
     .name_of = name_of,
     .compile = compile,

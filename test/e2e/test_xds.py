@@ -197,12 +197,15 @@ def test_all_errors_of_a_response_are_named(running):
     server.wait_ack("Cluster", server.set("Cluster", clusters(eds())))
 
 
-def test_duplicate_names_are_refused(running):
+def test_duplicate_names_are_refused(running, delta):
     proxy, server, _ = running
     mark = server.mark()
     same = clusters(cluster("twice", ("127.0.0.1", 9)))[0].SerializeToString()
-    server.send("Cluster", [*clusters(eds()), Raw("a", "Cluster", same),
-                            Raw("b", "Cluster", same)])
+    if delta:
+        server.send_delta("Cluster", [Raw("twice", "Cluster", same)] * 2)
+    else:
+        server.send("Cluster", [*clusters(eds()), Raw("a", "Cluster", same),
+                                Raw("b", "Cluster", same)])
     assert "twice" in server.wait_nack("Cluster", since=mark).error
     assert ask(proxy.port()).status == 200
 

@@ -290,38 +290,40 @@ START_TEST(test_rule_12_17_removal_of_a_named_one_and_its_return)
     expect_told(&f, "a:absent1");
     say_one(&f, EDS_URL, "2", "n3", "ea", -1); /* said twice, told once */
     expect_told(&f, "");
-    /* Who comes later need not wait for what the server will not say again. */
     watch(&late, &f, "late", &from_ads, &eds_ops, "ea");
     run(&f);
-    expect_told(&f, "late:absent1");
-    say_one(&f, EDS_URL, "3", "n4", "ea", 1);
-    expect_told(&f, "a:1 late:1");
+    expect_told(&f, "late:1"); /* the last good one, for ever */
+    skip_lines(&f);
+    hang_up(&f);
+    advance(&f, 500);
+    expect_line(&f, "ClusterLoadAssignment n= +ea" NODE); /* but the server must send it again */
+    say_one(&f, EDS_URL, "3", "n4", "ea", 2);
+    expect_told(&f, "a:2 late:2");
+    hang_up(&f);
+    skip_lines(&f);
+    advance(&f, 1000);
+    expect_line(&f, "ClusterLoadAssignment n= +ea init=ea:3" NODE);
     xds_unsubscribe(&a.sub);
     xds_unsubscribe(&late.sub);
     fixture_cleanup(&f);
 }
 END_TEST
 
-START_TEST(test_rule_12_some_types_outlive_their_removal)
+START_TEST(test_rule_16_a_name_that_does_not_exist)
 {
     struct fixture f;
     struct watcher a, late;
-    struct resource_ops ops = sds_ops;
-    ops.type_url = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
-    ops.outlives_removal = true;
     init(&f);
-    xds_register(f.x, &ops, &f);
-    watch(&a, &f, "a", &from_ads, &ops, "r");
+    watch(&a, &f, "a", &from_ads, &eds_ops, "ea");
     run(&f);
-    say_one(&f, ops.type_url, "1", "n1", "r", 1);
-    say_one(&f, ops.type_url, "2", "n2", "r", -1);
-    skip_lines(&f);
-    watch(&late, &f, "late", &from_ads, &ops, "r");
+    say_one(&f, EDS_URL, "1", "n1", "ea", -1);
+    expect_told(&f, "a:absent1");
+    /* Who comes later need not wait for what the server will not say again. */
+    watch(&late, &f, "late", &from_ads, &eds_ops, "ea");
     run(&f);
-    expect_told(&f, "late:1");
-    hang_up(&f);
-    advance(&f, 500);
-    expect_line(&f, "RouteConfiguration n= +r" NODE); /* but the server must send it again */
+    expect_told(&f, "late:absent1");
+    say_one(&f, EDS_URL, "2", "n2", "ea", 1);
+    expect_told(&f, "a:1 late:1");
     xds_unsubscribe(&a.sub);
     xds_unsubscribe(&late.sub);
     fixture_cleanup(&f);
@@ -512,9 +514,11 @@ START_TEST(test_rule_24_rate_limit)
 END_TEST
 
 /* Resource.ttl, 6: Duration. */
-static struct str with_ttl(struct fixture *f, struct str resource, const char *seconds)
+static struct str with_ttl(struct fixture *f, struct str resource, uint64_t seconds)
 {
-    return pb_cat(&f->arena, resource, 6, arena_printf(&f->arena, "\x08%s", seconds));
+    struct str ttl = STR("\x08");
+    put_varint(&ttl, &f->arena, seconds);
+    return pb_cat(&f->arena, resource, 6, ttl);
 }
 
 START_TEST(test_rule_26_time_to_live)
@@ -524,14 +528,14 @@ START_TEST(test_rule_26_time_to_live)
     collect(&f, &cds_ops);
     run(&f);
     struct reply r = delta_new(&f, CDS_URL, "1", "n1");
-    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "a", "1", 1), "\x02"));
-    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "b", "1", 2), "\x02"));
-    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "c", "1", 3), "\x02"));
+    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "a", "1", 1), 2));
+    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "b", "1", 2), 2));
+    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "c", "1", 3), 2));
     serve(&r);
     skip_lines(&f);
     advance(&f, 1000);
     r = delta_new(&f, CDS_URL, "1", "n2");
-    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "a", "1", -1), "\x02")); /* lives on */
+    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "a", "1", -1), 2)); /* lives on */
     delta_add(&r, "b", "2", 2);                                             /* for ever */
     f.num_compiles = 0;
     serve(&r);
@@ -545,9 +549,8 @@ START_TEST(test_rule_26_time_to_live)
     advance(&f, 10000);
     expect_told(&f, "");
     r = delta_new(&f, CDS_URL, "1", "n3");
-    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "d", "1", 1), "\x00"));
-    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "e", "1", 1),
-                           "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"));
+    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "d", "1", 1), 0));
+    reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "e", "1", 1), UINT64_MAX));
     serve(&r);
     expect_line(&f, "Cluster n=n3 err="
                     "resources[0]: ttl of envoy.service.discovery.v3.Resource is not a duration "
@@ -566,7 +569,7 @@ START_TEST(test_rule_26_the_end_of_a_named_one)
     watch(&w, &f, "w", &from_ads, &eds_ops, "e");
     run(&f);
     struct reply r = delta_new(&f, EDS_URL, "1", "n1");
-    reply_any(&r, with_ttl(&f, wrapper(&f, EDS_URL, "e", "1", 1), "\x02"));
+    reply_any(&r, with_ttl(&f, wrapper(&f, EDS_URL, "e", "1", 1), 2));
     serve(&r);
     expect_told(&f, "w:1");
     hang_up(&f); /* also while nobody is there to renew it */
@@ -620,8 +623,8 @@ static void add(TCase *t)
     tcase_add_test(t, test_rule_12_removal_of_collected_ones);
     tcase_add_test(t, test_rule_12_removal_goes_first_where_the_type_needs_it);
     tcase_add_test(t, test_rule_12_17_removal_of_a_named_one_and_its_return);
-    tcase_add_test(t, test_rule_12_some_types_outlive_their_removal);
     tcase_add_test(t, test_rule_14_15_duplicates_strangers_and_wrong_types);
+    tcase_add_test(t, test_rule_16_a_name_that_does_not_exist);
     tcase_add_test(t, test_rule_16_no_answer_in_time);
     tcase_add_test(t, test_rule_19_a_second_watcher_is_served_from_what_is_there);
     tcase_add_test(t, test_rule_20_pause_holds_back_names_and_no_answer);
