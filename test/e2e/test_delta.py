@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2
 
 from controlplane import mesh, xds
 from controlplane.server import ADS_DELTA_METHOD
+from harness import tls
 from harness.http1 import ask
 from harness.proxy import cluster, dynamic, listener
 from test_xds import assignment, clusters, eds, http_inline, http_rds, routes
@@ -297,3 +298,39 @@ def test_rule_37_versions_of_resources(running):
     text = proxy.admin("/stats?filter=version_text")[1]
     assert 'cluster_manager.cds.version_text: "system"\n' in text
     assert 'cluster.up.version_text: "later"\n' in text
+
+
+def tls_chain(authority, sds_cluster):
+    made = listener([mesh.hcm("test", route_config=mesh.route_config("r", [mesh.route("up")]))])
+    made["filter_chains"][0]["transport_socket"] = mesh.downstream_tls(sds_cluster=sds_cluster)
+    text = json.dumps(made).replace('"GRPC"', '"DELTA_GRPC"')
+    return xds.message("Listener", json.loads(text))
+
+
+@pytest.mark.parametrize("sds", ["ads", "own-stream"])
+def test_rule_29_secrets_rotate_and_outlive_removal(start, serve, control_plane, authority, sds):
+    def give():
+        identity = authority.issue(authority.spiffe("server"))
+        control_plane.set("Secret", [authority.secret_identity(identity),
+                                     authority.secret_roots()])
+        return identity
+
+    def shown():
+        with tls.connect(proxy.port(), caller) as client:
+            assert client.ask().status == 200
+            return f"{tls.peer(client).serial_number:x}"
+
+    first = give()
+    control_plane.set_all({
+        "Cluster": clusters(cluster("up", serve())),
+        "Listener": [tls_chain(authority, None if sds == "ads" else "xds-grpc")]})
+    proxy = start(dynamic(control_plane, delta=True))
+    caller = tls.context(authority, authority.issue(authority.spiffe("client")))
+    assert shown() == first.serial
+    methods = {r.method.rpartition("/")[2] for r in control_plane.requests("Secret")}
+    assert methods == {"DeltaAggregatedResources" if sds == "ads" else "DeltaSecrets"}
+    second = give()
+    proxy.wait(lambda: shown() == second.serial, 5, "the new certificate")
+    acked(control_plane, control_plane.send_delta("Secret", removed=["default"]))
+    time.sleep(0.2)
+    assert shown() == second.serial
