@@ -180,8 +180,8 @@ static const char *parse_any(struct str bytes, struct discovery_resource *out)
     return out->type_url.len ? NULL : "google.protobuf.Any without type_url";
 }
 
-/* Duration: seconds 1, nanos 2. Part of a millisecond is one; more than ten thousand years, which no
- * Duration may be, and less than nothing are refused. */
+/* Duration: seconds 1, nanos 2. Part of a millisecond is one; more than ten thousand years, which
+ * no Duration may be, and less than nothing are refused. */
 static bool parse_ttl(struct str bytes, uint64_t *ms)
 {
     uint64_t seconds = 0, nanos = 0;

@@ -58,8 +58,8 @@ struct xds_feed {
     struct map resources; /* name -> struct xds_resource */
     size_t num_watched;   /* of them, by at least one subscription */
     uint64_t num_ingests;
-    uint64_t begun_us;     /* when the last of them began */
-    struct str taking;     /* the version of the response that is being taken in; in the message */
+    uint64_t begun_us; /* when the last of them began */
+    struct str taking; /* the version of the response that is being taken in; in the message */
     bool is_taking;
 
     /* A collection (wildcard). */

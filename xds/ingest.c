@@ -193,8 +193,9 @@ static size_t ingest_one(struct xds_ingest *in, const struct discovery_resource 
         return RESOURCE_COST; /* never asked for: no business of ours */
     in->version = in->r.delta ? d->version : in->r.version_info;
     if (!d->has_body && !is_heartbeat(in, r, d)) {
-        add_line(in, arena_printf(&in->arena, "%.*s %.*s: a Resource without a body, of a version "
-                                              "that is not here",
+        add_line(in, arena_printf(&in->arena,
+                                  "%.*s %.*s: a Resource without a body, of a version "
+                                  "that is not here",
                                   STR_ARG(type_name(f)), STR_ARG(name)));
         return RESOURCE_COST;
     }

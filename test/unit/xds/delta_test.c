@@ -344,8 +344,7 @@ START_TEST(test_rule_14_15_duplicates_strangers_and_wrong_types)
     delta_add(&r, "a", "1", 2);
     reply_any(&r, wrapper(&f, EDS_URL, "x", "1", 0));
     struct str w = pb_cat(&f.arena, STR_NULL, 3, STR("outer"));
-    reply_any(&r,
-              pb_cat(&f.arena, w, 2, any_of(&f, CDS_URL, resource(&f, CDS_URL, "inner", 1))));
+    reply_any(&r, pb_cat(&f.arena, w, 2, any_of(&f, CDS_URL, resource(&f, CDS_URL, "inner", 1))));
     delta_add(&r, "nobody", "1", -1);
     reply_any(&r, STR("\x0a\x7f"));
     serve(&r);
@@ -536,7 +535,7 @@ START_TEST(test_rule_26_time_to_live)
     advance(&f, 1000);
     r = delta_new(&f, CDS_URL, "1", "n2");
     reply_any(&r, with_ttl(&f, wrapper(&f, CDS_URL, "a", "1", -1), 2)); /* lives on */
-    delta_add(&r, "b", "2", 2);                                             /* for ever */
+    delta_add(&r, "b", "2", 2);                                         /* for ever */
     f.num_compiles = 0;
     serve(&r);
     expect_line(&f, "Cluster n=n2");
