@@ -256,6 +256,7 @@ START_TEST(test_rule_12_removal_goes_first_where_the_type_needs_it)
     run(&f);
     struct reply r = delta_new(&f, ops.type_url, "1", "n1");
     delta_add(&r, "a", "1", 1);
+    delta_add(&r, "stays", "1", 1);
     serve(&r);
     skip_lines(&f);
     r = delta_new(&f, ops.type_url, "2", "n2");
