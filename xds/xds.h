@@ -157,7 +157,7 @@ void xds_collect(struct xds *x, const struct xds_source *src, const struct resou
 
 enum xds_absent {
     XDS_ABSENT_TIMEOUT, /* initial_fetch_timeout passed; it may still come */
-    XDS_ABSENT_REMOVED, /* the server said that there is none (delta, or its owner's list) */
+    XDS_ABSENT_REMOVED, /* the server said that there is none, or its time is over (ttl) */
 };
 
 struct watcher_ops {

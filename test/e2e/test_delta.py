@@ -252,6 +252,20 @@ def test_rule_21_22_a_new_stream_says_what_is_there(running):
     assert ask(proxy.port()).status == 200
 
 
+@pytest.mark.parametrize("garbage", [b"\x0a\x7f", b"\xff\xff\xff\xff", b"\x32\x01\xff"],
+                         ids=["truncated", "noise", "not-utf-8"])
+def test_rule_23_garbage_costs_the_stream_and_nothing_else(running, garbage):
+    proxy, server, _ = running
+    port = proxy.port()
+    mark = server.mark()
+    server.send_bytes(garbage)
+    again = server.wait_request("Cluster", since=mark, nonce="", timeout=35)
+    assert again.initial == {"up": server.resources("Cluster")[0]}
+    assert ask(port).status == 200
+    acked(server, server.send_delta("Cluster", clusters(cluster("later", ("127.0.0.1", 9)))))
+    proxy.wait(lambda: "later" in names(proxy), 10, "the next update")
+
+
 def test_rule_25_an_empty_server_takes_nothing_away(running):
     proxy, server, _ = running
     port = proxy.port()
