@@ -29,8 +29,6 @@ struct xds_resource *xds_feed_find(const struct xds_feed *f, struct str name)
     return map_get(&f->resources, name);
 }
 
-static void on_expired(void *arg);
-
 struct xds_resource *xds_feed_add(struct xds_feed *f, struct str name)
 {
     struct xds_resource *r = NEW(struct xds_resource);
@@ -38,7 +36,6 @@ struct xds_resource *xds_feed_add(struct xds_feed *f, struct str name)
     list_init(&r->watchers);
     xds_text_set(&r->name, name);
     r->status = XDS_STATUS_REQUESTED;
-    timer_init(&r->ttl, f->type->x->loop, on_expired, r);
     map_put(&f->resources, r->name, r);
     return r;
 }
@@ -48,7 +45,7 @@ static void resource_free(void *value)
     struct xds_resource *r = value;
     const struct resource_ops *ops = r->feed->type->ops;
     CHECK(list_empty(&r->watchers));
-    timer_disarm(&r->ttl);
+    xds_resource_expire(r, 0);
     if (r->compiled)
         ops->unref(r->compiled);
     r->compiled = NULL;
@@ -290,7 +287,7 @@ static void remove_named(struct xds_resource *r)
 
 void xds_resource_remove(struct xds_resource *r)
 {
-    timer_disarm(&r->ttl);
+    xds_resource_expire(r, 0);
     if (r->feed->collects)
         remove_collected(r);
     else
@@ -307,7 +304,7 @@ static void on_expired(void *arg)
     struct xds_feed *f = r->feed;
     const struct resource_ops *ops = f->type->ops;
     if (f->is_taking) {
-        timer_arm(&r->ttl, 1);
+        timer_arm(r->ttl, 1);
         return;
     }
     LOG_INFO(config, "%s: the time of %.*s is over", ops->label, STR_ARG(r->name));
@@ -320,8 +317,15 @@ static void on_expired(void *arg)
 
 void xds_resource_expire(struct xds_resource *r, uint64_t ms)
 {
-    if (ms)
-        timer_arm(&r->ttl, ms);
-    else
-        timer_disarm(&r->ttl);
+    if (ms && !r->ttl) {
+        r->ttl = NEW(struct timer);
+        timer_init(r->ttl, r->feed->type->x->loop, on_expired, r);
+    }
+    if (ms) {
+        timer_arm(r->ttl, ms);
+    } else if (r->ttl) {
+        timer_disarm(r->ttl);
+        mem_free(r->ttl);
+        r->ttl = NULL;
+    }
 }

@@ -41,10 +41,10 @@ struct xds_resource {
     enum xds_status status;
     struct str error, error_version, error_bytes;
     uint64_t error_us;
-    uint64_t seen;    /* the ingest that named it last */
-    uint64_t named;   /* the same, known before any is applied (remove_first) */
-    bool on_wire;     /* incremental: subscribed to by name on this stream */
-    struct timer ttl; /* armed: it is taken for removed unless it comes again before */
+    uint64_t seen;     /* the ingest that named it last */
+    uint64_t named;    /* the same, known before any is applied (remove_first) */
+    bool on_wire;      /* incremental: subscribed to by name on this stream */
+    struct timer *ttl; /* NULL: lives for ever; else it is removed unless it comes again before */
 };
 
 struct xds_feed {
