@@ -314,16 +314,10 @@ static void on_endpoints(void *arg, void *compiled)
     take_assignment(OBJ_CAST(arg, struct cluster_version, CLUSTER_VERSION_MAGIC), compiled);
 }
 
+/* Removed, or late: those that are there stay. */
 static void on_no_endpoints(void *arg, enum xds_absent why)
 {
     struct cluster_version *v = OBJ_CAST(arg, struct cluster_version, CLUSTER_VERSION_MAGIC);
-    switch (why) {
-    case XDS_ABSENT_REMOVED:
-        take_assignment(v, NULL);
-        return;
-    case XDS_ABSENT_TIMEOUT:
-        break;
-    }
     v->endpoints_settled = true;
     check_warm(v);
 }

@@ -2,6 +2,7 @@
 
 #include "api-protos/message.h"
 #include "base/alloc.h"
+#include "base/log.h"
 #include "xds/client.h"
 #include "xds/subscription.h"
 #include <stdlib.h>
@@ -44,6 +45,7 @@ static void resource_free(void *value)
     struct xds_resource *r = value;
     const struct resource_ops *ops = r->feed->type->ops;
     CHECK(list_empty(&r->watchers));
+    xds_resource_expire(r, 0);
     if (r->compiled)
         ops->unref(r->compiled);
     r->compiled = NULL;
@@ -263,4 +265,67 @@ void xds_resource_reject(struct xds_resource *r, struct str bytes, struct str ve
     r->error_us = wall_us(r);
     r->status = XDS_STATUS_NACKED;
     tell_watchers(r, NEWS_REJECTED);
+}
+
+static void remove_collected(struct xds_resource *r)
+{
+    struct xds_feed *f = r->feed;
+    if (r->has_bytes)
+        f->type->ops->remove(f->type->owner, r->name);
+    xds_feed_drop(f, r);
+}
+
+/* Endpoints, routes and secrets outlive their removal, as in Envoy: what is in use stays. */
+static void remove_named(struct xds_resource *r)
+{
+    if (r->status == XDS_STATUS_DOES_NOT_EXIST)
+        return;
+    forget_error(r);
+    r->status = XDS_STATUS_DOES_NOT_EXIST;
+    tell_watchers(r, NEWS_REMOVED);
+}
+
+void xds_resource_remove(struct xds_resource *r)
+{
+    xds_resource_expire(r, 0);
+    if (r->feed->collects)
+        remove_collected(r);
+    else
+        remove_named(r);
+}
+
+/* --- time to live ------------------------------------------------------------------------------
+ */
+
+/* While a response is taken in its owner is inside begin and end: the next turn will do. */
+static void on_expired(void *arg)
+{
+    struct xds_resource *r = arg;
+    struct xds_feed *f = r->feed;
+    const struct resource_ops *ops = f->type->ops;
+    if (f->is_taking) {
+        timer_arm(r->ttl, 1);
+        return;
+    }
+    LOG_INFO(config, "%s: the time of %.*s is over", ops->label, STR_ARG(r->name));
+    if (f->collects && ops->begin)
+        ops->begin(f->type->owner);
+    xds_resource_remove(r);
+    if (f->collects && ops->end)
+        ops->end(f->type->owner);
+}
+
+void xds_resource_expire(struct xds_resource *r, uint64_t ms)
+{
+    if (ms && !r->ttl) {
+        r->ttl = NEW(struct timer);
+        timer_init(r->ttl, r->feed->type->x->loop, on_expired, r);
+    }
+    if (ms) {
+        timer_arm(r->ttl, ms);
+    } else if (r->ttl) {
+        timer_disarm(r->ttl);
+        mem_free(r->ttl);
+        r->ttl = NULL;
+    }
 }

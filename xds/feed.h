@@ -41,8 +41,10 @@ struct xds_resource {
     enum xds_status status;
     struct str error, error_version, error_bytes;
     uint64_t error_us;
-    uint64_t seen;  /* the ingest that named it last */
-    uint64_t named; /* the same, known before any is applied (remove_first) */
+    uint64_t seen;     /* the ingest that named it last */
+    uint64_t named;    /* the same, known before any is applied (remove_first) */
+    bool on_wire;      /* incremental: subscribed to by name on this stream */
+    struct timer *ttl; /* NULL: lives for ever; else it is removed unless it comes again before */
 };
 
 struct xds_feed {
@@ -57,6 +59,8 @@ struct xds_feed {
     size_t num_watched;   /* of them, by at least one subscription */
     uint64_t num_ingests;
     uint64_t begun_us; /* when the last of them began */
+    struct str taking; /* the version of the response that is being taken in; in the message */
+    bool is_taking;
 
     /* A collection (wildcard). */
     bool collects;
@@ -129,6 +133,13 @@ void xds_resource_unchanged(struct xds_resource *r, struct str version);
 /* xds_resource_reject stores why a version was refused and tells the watchers. */
 void xds_resource_reject(struct xds_resource *r, struct str bytes, struct str version,
                          struct str text);
+
+/* xds_resource_remove: there is none of that name, says the server. A collection's owner removes
+ * it; those who watch a named one are told, and keep what they have. */
+void xds_resource_remove(struct xds_resource *r);
+
+/* xds_resource_expire removes the resource after `ms`, unless called again; 0: never. */
+void xds_resource_expire(struct xds_resource *r, uint64_t ms);
 
 /* xds_text_set replaces an owned text by a copy. */
 void xds_text_set(struct str *t, struct str value);

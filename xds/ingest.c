@@ -70,7 +70,7 @@ static void reject(struct xds_ingest *in, struct xds_resource *r, struct str byt
 {
     struct str text = resource_text(in, r->name, e);
     add_line(in, text);
-    xds_resource_reject(r, bytes, in->r.version_info, text);
+    xds_resource_reject(r, bytes, in->version, text);
 }
 
 /* --- one resource ----------------------------------------------------------------------------- */
@@ -117,6 +117,11 @@ static bool find_name(struct xds_ingest *in, const struct discovery_resource *d,
         return false;
     }
     *name = d->name.len ? d->name : inner;
+    if (ops->wildcard && inner.len && !str_eq(inner, *name)) {
+        add_line(in, arena_printf(&in->arena, "%.*s %.*s: is called %.*s in its wrapper",
+                                  STR_ARG(type_name(in->feed)), STR_ARG(inner), STR_ARG(*name)));
+        return false;
+    }
     if (name->len)
         return true;
     add_line(in,
@@ -147,11 +152,11 @@ static size_t ingest_named(struct xds_ingest *in, struct xds_resource *r, struct
                                      : pb_canonical(f->type->descriptor, bytes, &scratch);
     uint64_t hash = identical ? r->hash : pb_hash(canonical);
     if (xds_resource_same(r, canonical, hash)) {
-        xds_resource_unchanged(r, in->r.version_info);
+        xds_resource_unchanged(r, in->version);
         cost = bytes.len >> COMPARE_SHIFT;
     } else {
         errors_init(&e);
-        if (take(f, r, canonical, hash, in->r.version_info, &e))
+        if (take(f, r, canonical, hash, in->version, &e))
             in->changed = true;
         else
             reject(in, r, bytes, &e);
@@ -160,6 +165,13 @@ static size_t ingest_named(struct xds_ingest *in, struct xds_resource *r, struct
     }
     arena_cleanup(&scratch);
     return cost + RESOURCE_COST;
+}
+
+/* A Resource without a body says that the one which is here lives on. */
+static bool is_heartbeat(const struct xds_ingest *in, const struct xds_resource *r,
+                         const struct discovery_resource *d)
+{
+    return r && r->has_bytes && (!in->r.delta || str_eq(d->version, r->version));
 }
 
 /* Returns what it cost. */
@@ -179,6 +191,14 @@ static size_t ingest_one(struct xds_ingest *in, const struct discovery_resource 
     struct xds_resource *r = xds_feed_find(f, name);
     if (!r && !f->collects)
         return RESOURCE_COST; /* never asked for: no business of ours */
+    in->version = in->r.delta ? d->version : in->r.version_info;
+    if (!d->has_body && !is_heartbeat(in, r, d)) {
+        add_line(in, arena_printf(&in->arena,
+                                  "%.*s %.*s: a Resource without a body, of a version "
+                                  "that is not here",
+                                  STR_ARG(type_name(f)), STR_ARG(name)));
+        return RESOURCE_COST;
+    }
     if (f->collects && f->type->fixed && xds_feed_find(f->type->fixed, name)) {
         xds_warn_once(f->type->x, type_name(f), STR_NULL, name,
                       STR("the bootstrap has one of this name, which stays"));
@@ -192,26 +212,18 @@ static size_t ingest_one(struct xds_ingest *in, const struct discovery_resource 
         return RESOURCE_COST;
     }
     r->seen = f->num_ingests;
-    if (d->has_ttl) {
-        struct errors e;
-        errors_init(&e);
-        errors_add(&e, "ttl", "is not supported");
-        reject(in, r, d->bytes, &e);
-        errors_cleanup(&e);
-        return RESOURCE_COST;
-    }
-    return d->has_body ? ingest_named(in, r, d->bytes) : RESOURCE_COST;
+    size_t cost = d->has_body ? ingest_named(in, r, d->bytes) : RESOURCE_COST;
+    if (r->has_bytes && !r->error.len)
+        xds_resource_expire(r, d->ttl_ms);
+    return cost;
 }
 
 /* --- what is no longer there ------------------------------------------------------------------ */
 
 static void drop_resource(struct xds_ingest *in, struct xds_resource *r)
 {
-    struct xds_feed *f = in->feed;
-    if (r->has_bytes)
-        f->type->ops->remove(f->type->owner, r->name);
     in->changed |= r->has_bytes;
-    xds_feed_drop(f, r);
+    xds_resource_remove(r);
 }
 
 /* In state of the world a list of a wildcard type is complete: what it does not name is gone. A
@@ -229,25 +241,58 @@ static void remove_absent(struct xds_ingest *in)
     }
 }
 
-/* The same before anything is applied. Where not all names can be read nothing is removed. */
-static void remove_unnamed(struct xds_ingest *in)
+/* Incremental: the names that the response lists, where they are known and not in its other list
+ * too: what that one brought stays. */
+static void remove_listed(struct xds_ingest *in)
 {
-    struct xds_feed *f = in->feed;
+    struct str name;
+    while (discovery_next_removed(&in->r, &name)) {
+        struct xds_resource *r = xds_feed_find(in->feed, name);
+        if (!r)
+            continue;
+        if (r->seen == in->feed->num_ingests || r->named == in->feed->num_ingests)
+            add_line(in, arena_printf(&in->arena, "%.*s %.*s: both in resources and removed",
+                                      STR_ARG(type_name(in->feed)), STR_ARG(name)));
+        else
+            drop_resource(in, r);
+    }
+}
+
+/* mark_named marks what the response names; false if not all names can be read. */
+static bool mark_named(const struct xds_ingest *in)
+{
+    const struct xds_feed *f = in->feed;
     struct discovery_response r = in->r;
     struct discovery_resource d;
     const char *why;
-    struct str name;
-    void *value;
+    bool all = true;
     while (discovery_next(&r, &d, &why)) {
-        name = d.name;
+        struct str name = d.name;
         if (why || (d.has_body && !str_eq(d.type_url, str_of(f->type->ops->type_url))) ||
-            (!name.len && !(d.has_body && f->type->ops->name_of(d.bytes, &name))))
-            return;
+            (!name.len && !(d.has_body && f->type->ops->name_of(d.bytes, &name)))) {
+            all = false;
+            continue;
+        }
         struct xds_resource *had = xds_feed_find(f, name);
         if (had)
             had->named = f->num_ingests;
     }
+    return all;
+}
+
+/* The same before anything is applied. Where not all names can be read nothing is removed, unless
+ * it is listed. */
+static void remove_early(struct xds_ingest *in)
+{
+    struct xds_feed *f = in->feed;
+    struct str name;
+    void *value;
     size_t it = 0;
+    bool all = mark_named(in);
+    if (in->r.delta)
+        remove_listed(in);
+    if (in->r.delta || !all)
+        return;
     while (map_next(&f->resources, &it, &name, &value)) {
         struct xds_resource *had = value;
         if (had->named != f->num_ingests)
@@ -261,12 +306,16 @@ static void finish(struct xds_ingest *in)
 {
     struct xds_feed *f = in->feed;
     const struct resource_ops *ops = f->type->ops;
-    if (f->collects && !in->blind)
+    if (in->r.delta)
+        remove_listed(in);
+    else if (f->collects && !in->blind)
         remove_absent(in);
     if (f->collects && ops->end)
         ops->end(f->type->owner);
     seal_text(in);
     xds_feed_updated(f, in->r.version_info, in->num_errors == 0, in->changed);
+    f->is_taking = false;
+    f->taking = STR_NULL;
     in->feed = NULL;
     in->done(in->arg);
 }
@@ -300,12 +349,14 @@ void xds_ingest_start(struct xds_ingest *in, struct xds_feed *f, const struct di
     in->done = done;
     in->arg = arg;
     f->num_ingests++;
+    f->is_taking = true;
+    f->taking = r->version_info;
     f->begun_us = loop_now_us(f->type->x->loop);
     task_init(&in->task, on_slice, in);
     if (f->collects && f->type->ops->begin)
         f->type->ops->begin(f->type->owner);
     if (f->collects && f->type->ops->remove_first)
-        remove_unnamed(in);
+        remove_early(in);
     on_slice(in);
 }
 
@@ -316,6 +367,8 @@ void xds_ingest_cancel(struct xds_ingest *in)
     task_cancel(&in->task);
     if (in->feed->collects && in->feed->type->ops->end)
         in->feed->type->ops->end(in->feed->type->owner);
+    in->feed->is_taking = false;
+    in->feed->taking = STR_NULL;
     in->feed = NULL;
 }
 

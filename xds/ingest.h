@@ -12,6 +12,7 @@ struct xds_ingest {
     struct task task;
     struct xds_feed *feed; /* NULL: idle */
     struct discovery_response r;
+    struct str version; /* of the resource that is taken in */
     struct arena arena; /* the text of the errors */
     struct str text;    /* all errors, a line each */
     size_t num_errors;  /* refused resources, also those whose text did not fit */

@@ -121,10 +121,7 @@ static bool sotw_message(struct xds_stream *st, struct str bytes, const char **w
     struct discovery_response r;
     if (!discovery_response_parse(bytes, &r, why))
         return false;
-    if (r.control_plane.len && !str_eq(r.control_plane, st->identifier)) {
-        xds_text_set(&st->identifier, r.control_plane);
-        xds_stream_counts_identifier(st->counts, st->identifier);
-    }
+    xds_stream_identified(st, r.control_plane);
     struct xds_feed *f = find_feed(st, r.type_url);
     if (!f) {
         LOG_WARN(config, "a response of a type nobody asked for is left aside: %.*s",

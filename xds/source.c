@@ -9,12 +9,10 @@ static bool decode_api_type(Envoy__Config__Core__V3__ApiConfigSource__ApiType ty
 {
     switch (type) {
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__GRPC:
-        return true;
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DELTA_GRPC:
-        errors_add(e, "api_type", "DELTA_GRPC is not supported, use GRPC");
-        return false;
+        return true;
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__REST:
-        errors_add(e, "api_type", "REST is not supported, use GRPC");
+        errors_add(e, "api_type", "REST is not supported, use GRPC or DELTA_GRPC");
         return false;
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__AGGREGATED_GRPC:
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__AGGREGATED_DELTA_GRPC:
@@ -103,6 +101,7 @@ bool xds_server_decode(const struct Envoy__Config__Core__V3__ApiConfigSource *ms
     size_t before = e->num_errors;
     *out = (struct xds_server){.node_on_first_only = msg->set_node_on_first_message_only};
     decode_api_type(msg->api_type, e);
+    out->delta = msg->api_type == ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DELTA_GRPC;
     if (msg->transport_api_version != ENVOY__CONFIG__CORE__V3__API_VERSION__V3)
         errors_add(e, "transport_api_version", "must be V3");
     decode_rate(msg->rate_limit_settings, e, out);

@@ -203,6 +203,14 @@ void xds_stream_applied(struct xds_stream *st)
     xds_stream_kick(st);
 }
 
+void xds_stream_identified(struct xds_stream *st, struct str identifier)
+{
+    if (!identifier.len || str_eq(identifier, st->identifier))
+        return;
+    xds_text_set(&st->identifier, identifier);
+    xds_stream_counts_identifier(st->counts, st->identifier);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 static void copy_server(struct xds_stream *st, const struct xds_server *from)
@@ -224,7 +232,7 @@ struct xds_stream *xds_stream_new(struct xds *x, const struct xds_server *server
 {
     struct xds_stream *st = NEW(struct xds_stream);
     st->x = x;
-    st->variant = &xds_sotw;
+    st->variant = server->delta ? &xds_delta : &xds_sotw;
     arena_init(&st->arena, 256);
     copy_server(st, server);
     st->method = method;

@@ -1,5 +1,5 @@
 /* Stream: one gRPC stream to a control plane, for ever: connect, back off, connect again. It knows
- * nothing of versions and nonces: that is the variant's (state of the world; incremental later).
+ * nothing of versions and nonces: that is the variant's (state of the world, incremental).
  * Main thread, internal to xds.
  *
  *   IDLE --wanted--> OPEN --closed--> BACKOFF --timer--> OPEN ...
@@ -37,6 +37,7 @@ struct xds_variant {
 };
 
 extern const struct xds_variant xds_sotw;
+extern const struct xds_variant xds_delta;
 
 enum xds_stream_state { XDS_STREAM_IDLE, XDS_STREAM_BACKOFF, XDS_STREAM_OPEN };
 
@@ -71,8 +72,8 @@ struct xds_stream {
     struct xds_stream_counts *counts;
 };
 
-/* xds_stream_new makes an idle stream to a server (copied). `method` is a literal; `prefix` stands
- * before "control_plane" (NULL: nothing does). */
+/* xds_stream_new makes an idle stream to a server (copied), which says which variant is spoken.
+ * `method` is a literal; `prefix` stands before "control_plane" (NULL: nothing does). */
 struct xds_stream *xds_stream_new(struct xds *x, const struct xds_server *server,
                                   const char *method, const struct xds_stats_prefix *prefix);
 
@@ -85,6 +86,9 @@ void xds_stream_add(struct xds_stream *st, struct xds_feed *f);
 /* xds_stream_kick looks, later in this turn of the loop, for something to send, and connects if
  * need be. */
 void xds_stream_kick(struct xds_stream *st);
+
+/* xds_stream_identified: what the server calls itself; empty: it did not say. */
+void xds_stream_identified(struct xds_stream *st, struct str identifier);
 
 /* xds_stream_applied: the message given to the variant is done with. */
 void xds_stream_applied(struct xds_stream *st);

@@ -47,7 +47,7 @@ static void on_task(void *arg)
     }
     if (s->absent_due) {
         s->absent_due = false;
-        s->ops->on_absent(s->arg, XDS_ABSENT_TIMEOUT);
+        s->ops->on_absent(s->arg, s->absent_why);
     }
 }
 
@@ -56,10 +56,18 @@ static void on_timer(void *arg)
     struct subscription *s = arg;
     s->answered = true;
     s->absent_due = true;
+    s->absent_why = XDS_ABSENT_TIMEOUT;
     xds_counts_timeout(s->counts);
     if (s->resource->status == XDS_STATUS_REQUESTED)
         s->resource->status = XDS_STATUS_TIMEOUT;
     loop_post(client_of(s)->loop, &s->task);
+}
+
+static void count_success(const struct subscription *s)
+{
+    struct loop *loop = client_of(s)->loop;
+    const struct xds_feed *f = s->resource->feed;
+    xds_counts_success(s->counts, f->taking, loop_wall_us(loop), loop_now_us(loop) - f->begun_us);
 }
 
 void subscription_tell(struct subscription *s, enum subscription_news news)
@@ -70,8 +78,7 @@ void subscription_tell(struct subscription *s, enum subscription_news news)
     switch (news) {
     case NEWS_ACCEPTED:
         s->error_due = false;
-        xds_counts_success(s->counts, s->resource->version, loop_wall_us(x->loop),
-                           loop_now_us(x->loop) - s->resource->feed->begun_us);
+        count_success(s);
         if (update_due(s))
             xds_counts_reload(s->counts, loop_wall_us(x->loop));
         break;
@@ -79,8 +86,14 @@ void subscription_tell(struct subscription *s, enum subscription_news news)
         s->error_due = true;
         xds_counts_rejected(s->counts);
         break;
+    case NEWS_REMOVED:
+        s->error_due = false;
+        s->absent_due = true;
+        s->absent_why = XDS_ABSENT_REMOVED;
+        count_success(s);
+        break;
     }
-    if (update_due(s) || s->error_due)
+    if (update_due(s) || s->error_due || s->absent_due)
         loop_post(x->loop, &s->task);
 }
 
@@ -117,7 +130,9 @@ struct subscription *xds_subscribe(struct xds *x, const struct xds_source *src,
         xds_counts_attempt(s->counts);
     list_push_tail(&r->watchers, &s->link);
     s->error_due = !r->compiled && r->error.len;
-    if (r->compiled || s->error_due) {
+    s->absent_due = !r->compiled && r->status == XDS_STATUS_DOES_NOT_EXIST;
+    s->absent_why = XDS_ABSENT_REMOVED;
+    if (r->compiled || s->error_due || s->absent_due) {
         s->answered = true;
         loop_post(x->loop, &s->task);
     } else if (xds_feed_tried(f)) {

@@ -20,10 +20,11 @@ struct subscription {
     uint64_t timeout_ms;
     bool answered; /* the wait of the start is over: something was told */
     bool error_due, absent_due;
+    enum xds_absent absent_why;
     struct xds_counts *counts;
 };
 
-enum subscription_news { NEWS_ACCEPTED, NEWS_REJECTED };
+enum subscription_news { NEWS_ACCEPTED, NEWS_REJECTED, NEWS_REMOVED };
 
 /* subscription_tell counts the news and posts the watcher's callback. */
 void subscription_tell(struct subscription *s, enum subscription_news news);

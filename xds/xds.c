@@ -8,28 +8,37 @@
 
 enum { MAX_MESSAGE = 256 * 1024 * 1024, MAX_WARNED = 10000 };
 
-static const char ADS_METHOD[] =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+#define ADS_SERVICE "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+
+static const char ADS_METHOD[] = ADS_SERVICE "StreamAggregatedResources";
+static const char ADS_DELTA_METHOD[] = ADS_SERVICE "DeltaAggregatedResources";
 
 /* In the order in which requests leave: clusters and their endpoints before the listeners and
  * routes that point to them. */
 static const struct {
-    const char *type_url, *method;
+    const char *type_url, *method, *delta_method;
 } services[] = {
     {"type.googleapis.com/envoy.config.cluster.v3.Cluster",
-     "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters"},
+     "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters",
+     "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters"},
     {"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-     "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints"},
+     "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints",
+     "/envoy.service.endpoint.v3.EndpointDiscoveryService/DeltaEndpoints"},
     {"type.googleapis.com/envoy.config.listener.v3.Listener",
-     "/envoy.service.listener.v3.ListenerDiscoveryService/StreamListeners"},
+     "/envoy.service.listener.v3.ListenerDiscoveryService/StreamListeners",
+     "/envoy.service.listener.v3.ListenerDiscoveryService/DeltaListeners"},
     {"type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-     "/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes"},
+     "/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes",
+     "/envoy.service.route.v3.RouteDiscoveryService/DeltaRoutes"},
     {"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-     "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"},
+     "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+     "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"},
     {"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-     "/envoy.service.extension.v3.ExtensionConfigDiscoveryService/StreamExtensionConfigs"},
+     "/envoy.service.extension.v3.ExtensionConfigDiscoveryService/StreamExtensionConfigs",
+     "/envoy.service.extension.v3.ExtensionConfigDiscoveryService/DeltaExtensionConfigs"},
     {"type.googleapis.com/envoy.service.runtime.v3.Runtime",
-     "/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime"},
+     "/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime",
+     "/envoy.service.runtime.v3.RuntimeDiscoveryService/DeltaRuntime"},
 };
 
 static int service_of(const struct resource_ops *ops)
@@ -124,7 +133,7 @@ void xds_set_dial(struct xds *x, xds_dial_fn fn, void *arg)
 void xds_set_ads(struct xds *x, const struct xds_server *server)
 {
     CHECK(!x->ads);
-    x->ads = xds_stream_new(x, server, ADS_METHOD, NULL);
+    x->ads = xds_stream_new(x, server, server->delta ? ADS_DELTA_METHOD : ADS_METHOD, NULL);
 }
 
 bool xds_has_ads(const struct xds *x)
@@ -182,7 +191,8 @@ static bool same_source(const struct xds_feed *f, const struct xds_source *src)
     case XDS_SOURCE_GRPC:
         return f->stream && f->stream != f->type->x->ads &&
                str_eq(f->stream->server.cluster, src->server.cluster) &&
-               str_eq(f->stream->server.authority, src->server.authority);
+               str_eq(f->stream->server.authority, src->server.authority) &&
+               f->stream->server.delta == src->server.delta;
     case XDS_SOURCE_PATH:
         return f->file && xds_file_is(f->file, src);
     }
@@ -198,7 +208,9 @@ static struct xds_feed *own_feed(struct xds *x, struct xds_type *type, const str
         return f;
     }
     CHECK((size_t)type->order < ARRAY_LEN(services));
-    xds_stream_add(xds_stream_new(x, &src->server, services[type->order].method, prefix), f);
+    const char *method = src->server.delta ? services[type->order].delta_method
+                                           : services[type->order].method;
+    xds_stream_add(xds_stream_new(x, &src->server, method, prefix), f);
     return f;
 }
 

@@ -94,7 +94,7 @@ struct xds_server {
     struct str authority; /* envoy_grpc.authority; empty: the cluster name */
     const struct xds_header *headers;
     size_t num_headers;
-    bool delta;                               /* DELTA_GRPC: a later step; refused until then */
+    bool delta;                               /* DELTA_GRPC */
     bool node_on_first_only;                  /* set_node_on_first_message_only */
     bool rate_limited;                        /* rate_limit_settings is present */
     uint32_t rate_tokens;                     /* max_tokens; 0: 100 */
@@ -157,15 +157,15 @@ void xds_collect(struct xds *x, const struct xds_source *src, const struct resou
 
 enum xds_absent {
     XDS_ABSENT_TIMEOUT, /* initial_fetch_timeout passed; it may still come */
-    XDS_ABSENT_REMOVED, /* the server said that there is none (delta, or its owner's list) */
+    XDS_ABSENT_REMOVED, /* the server said that there is none, or its time is over (ttl) */
 };
 
 struct watcher_ops {
     /* on_update: the resource, or its new version (borrowed: ref to keep). The first one comes
      * from the cache if it is there. Never with an equal object twice in a row. */
     void (*on_update)(void *arg, void *compiled);
-    /* on_absent: nothing to hand over; what was delivered before stays valid (last good for ever)
-     * unless why is XDS_ABSENT_REMOVED. Warming must not wait any longer. */
+    /* on_absent: nothing to hand over; what was delivered before stays in use (last good for ever),
+     * whatever `why` says, and is what a later watcher gets. Warming must not wait any longer. */
     void (*on_absent)(void *arg, enum xds_absent why);
     /* on_error: a version was refused (`text`: its errors with field paths). What was delivered
      * before stays. Warming must not wait any longer if nothing was delivered. May be NULL. */
@@ -190,8 +190,9 @@ void *xds_subscription_current(const struct subscription *s);
 
 /* --- order ------------------------------------------------------------------------------------ */
 
-/* xds_pause holds back requests (ACKs and changed subscriptions) of a type on every stream;
- * xds_resume sends what has gathered. Counted. Within one turn of the loop requests are gathered
+/* xds_pause holds back requests (ACKs and changed subscriptions; on an incremental stream, where
+ * every response has an answer of its own, only the latter) of a type on every stream; xds_resume
+ * sends what has gathered. Counted. Within one turn of the loop requests are gathered
  * anyway and leave in the order CDS, EDS, LDS, RDS, SDS, others. A cluster manager pauses CDS while
  * updated clusters warm. */
 void xds_pause(struct xds *x, const struct resource_ops *ops);

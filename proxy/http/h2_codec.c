@@ -218,8 +218,10 @@ struct h2_session *h2_session_new(bool server, const struct http2_options *optio
     s->user = user;
     s->server = server;
     h2_memory_init(&s->memory);
-    int rv = server ? nghttp2_session_server_new3(&s->ng, cb, s, opt, &s->memory.hooks)
-                    : nghttp2_session_client_new3(&s->ng, cb, s, opt, &s->memory.hooks);
+    nghttp2_mem mem = {&s->memory, h2_memory_malloc, h2_memory_free, h2_memory_calloc,
+                       h2_memory_realloc};
+    int rv = server ? nghttp2_session_server_new3(&s->ng, cb, s, opt, &mem)
+                    : nghttp2_session_client_new3(&s->ng, cb, s, opt, &mem);
     CHECK(rv == 0); /* out of memory */
     h2_memory_made(&s->memory);
     nghttp2_option_del(opt);

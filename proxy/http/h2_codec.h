@@ -1,4 +1,4 @@
-/* HTTP/2 framing and HPACK, in our own terms: the only place that knows nghttp2 (with h2_memory). A
+/* HTTP/2 framing and HPACK, in our own terms: the only place that knows nghttp2. A
  * session turns bytes of one connection into events and back; it knows no conn, no codec_stream, no
  * limits.
  *

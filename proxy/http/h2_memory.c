@@ -30,14 +30,14 @@ static void *pages_new(struct h2_pages *g, size_t len)
     return g->p;
 }
 
-static void *on_malloc(size_t len, void *arg)
+void *h2_memory_malloc(size_t len, void *arg)
 {
     struct h2_memory *m = arg;
     struct h2_pages *g = m->making && len >= PAGE ? pages_of(m, NULL) : NULL;
     return g ? pages_new(g, len) : mem_alloc(len);
 }
 
-static void on_free(void *p, void *arg)
+void h2_memory_free(void *p, void *arg)
 {
     struct h2_pages *g = p ? pages_of(arg, p) : NULL;
     if (g)
@@ -45,16 +45,16 @@ static void on_free(void *p, void *arg)
     mem_free(p);
 }
 
-static void *on_calloc(size_t num, size_t size, void *arg)
+void *h2_memory_calloc(size_t num, size_t size, void *arg)
 {
     CHECK(size == 0 || num <= SIZE_MAX / size);
-    return memset(on_malloc(num * size, arg), 0, num * size);
+    return memset(h2_memory_malloc(num * size, arg), 0, num * size);
 }
 
-static void *on_realloc(void *p, size_t len, void *arg)
+void *h2_memory_realloc(void *p, size_t len, void *arg)
 {
     if (!p)
-        return on_malloc(len, arg);
+        return h2_memory_malloc(len, arg);
     struct h2_pages *g = pages_of(arg, p);
     if (g)
         g->p = NULL;
@@ -63,14 +63,7 @@ static void *on_realloc(void *p, size_t len, void *arg)
 
 void h2_memory_init(struct h2_memory *m)
 {
-    *m = (struct h2_memory){
-        .hooks = {.mem_user_data = m,
-                  .malloc = on_malloc,
-                  .free = on_free,
-                  .calloc = on_calloc,
-                  .realloc = on_realloc},
-        .making = true,
-    };
+    *m = (struct h2_memory){.making = true};
 }
 
 void h2_memory_made(struct h2_memory *m)

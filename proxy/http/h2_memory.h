@@ -4,13 +4,12 @@
  * thread. */
 #pragma once
 
-#include <nghttp2/nghttp2.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum { H2_PAGES = 4 };
 
 struct h2_memory {
-    nghttp2_mem hooks;
     bool making; /* the session is being made: what it asks for stays for its life */
     struct h2_pages {
         char *p; /* NULL: none, or freed since */
@@ -19,10 +18,17 @@ struct h2_memory {
     } pages[H2_PAGES];
 };
 
-/* h2_memory_init makes the hooks; m must stay in its place while the session lives. The session is
- * made next, then h2_memory_made is called. */
+/* h2_memory_init prepares m, which must stay in its place while the session lives. The session is
+ * made next, with the four functions below and m as their argument, then h2_memory_made is called.
+ */
 void h2_memory_init(struct h2_memory *m);
 void h2_memory_made(struct h2_memory *m);
 
 /* h2_memory_trim gives back what holds nothing. Only while the session has nothing to send. */
 void h2_memory_trim(struct h2_memory *m);
+
+/* What the session takes its memory with; out of memory ends the process. */
+void *h2_memory_malloc(size_t len, void *m);
+void h2_memory_free(void *p, void *m);
+void *h2_memory_calloc(size_t num, size_t size, void *m);
+void *h2_memory_realloc(void *p, size_t len, void *m);

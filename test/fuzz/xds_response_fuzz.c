@@ -1,9 +1,10 @@
+// covers: xds/delta.c
 // covers: xds/discovery.c
 // covers: xds/ingest.c
-/* What a control plane says: the bytes are one message on an ADS stream whose client knows clusters
- * (a wildcard type) and endpoints (named). The compile step only looks at the bytes, so that what
- * is found lies in xds. Whatever comes: at most one answer, which is UTF-8 and parses, and nothing
- * is removed that was not applied. */
+/* What a control plane says: the bytes are one message on an ADS stream, state of the world and
+ * then incremental, whose client knows clusters (a wildcard type) and endpoints (named). The
+ * compile step only looks at the bytes, so that what is found lies in xds. Whatever comes: at most
+ * one answer, which is UTF-8 and parses, and nothing is removed that was not applied. */
 #include "api-protos/message.h"
 #include "api-protos/wire.h"
 #include "base/log.h"
@@ -25,6 +26,7 @@ struct xds_call {
 };
 
 static struct xds_call call;
+static bool speaks_delta;
 
 static void *type_compile(void *owner, struct str name, struct str bytes, struct errors *e)
 {
@@ -132,6 +134,12 @@ static struct xds_call *open_call(void *transport, int fd, const struct xds_call
     return &call;
 }
 
+/* Node and error_detail, and the versions of an incremental request. */
+static bool is_message(uint32_t field)
+{
+    return speaks_delta ? field == 1 || field == 5 || field == 7 : field == 2 || field == 6;
+}
+
 static void send_request(struct xds_call *c, struct str bytes)
 {
     struct wire w;
@@ -141,7 +149,7 @@ static void send_request(struct xds_call *c, struct str bytes)
     c->num_sent++;
     wire_init(&w, bytes);
     while ((r = wire_next(&w, &f, &why)) == WIRE_FIELD)
-        CHECK(f.type == WIRE_LEN && (f.number == 2 || f.number == 6 || utf8_ok(f.bytes)));
+        CHECK(f.type == WIRE_LEN && (is_message(f.number) || utf8_ok(f.bytes)));
     CHECK(r == WIRE_END);
     loop_post(c->loop, &c->sent);
 }
@@ -176,12 +184,26 @@ static void nothing(void *arg, const struct xds_resource_info *r)
     CHECK(r->name.len && (r->status != XDS_STATUS_NACKED || r->error.len));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+/* Resources end, the stream breaks, and all is asked for again. */
+static void reconnect(struct loop *loop)
+{
+    loop_advance(loop, 20000);
+    run(loop);
+    if (!call.closed)
+        call.ev->on_close(call.arg, 14, STR("bye"));
+    run(loop);
+    loop_advance(loop, 60000);
+    run(loop);
+    CHECK(call.num_sent == 2 && call.receiving && !call.closed);
+}
+
+static void fuzz_stream(bool delta, const uint8_t *data, size_t len)
 {
     static const struct xds_source ads = {.kind = XDS_SOURCE_ADS};
     struct xds_options opts = {.transport = &transport};
-    struct xds_server server = {.cluster = STR("cp")};
+    struct xds_server server = {.cluster = STR("cp"), .delta = delta};
     log_set_all(LOG_LEVEL_OFF);
+    speaks_delta = delta;
     cds.remove_first = len & 1; /* as clusters do it, or as listeners do */
     stats_init(1);
     struct loop *loop = loop_new(true);
@@ -202,9 +224,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         CHECK(call.num_sent <= (size_t)round + 3); /* one answer, or none to an unknown type */
     }
     xds_foreach(x, NULL, nothing, NULL);
+    reconnect(loop);
     xds_unsubscribe(&s);
     xds_free(&x);
     loop_free(&loop);
     stats_cleanup();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    fuzz_stream(false, data, len);
+    fuzz_stream(true, data, len);
     return 0;
 }

@@ -1,8 +1,8 @@
 """A control plane for the demo and the end-to-end tests.
 
-It serves state-of-the-world xDS (one ADS service) and SDS on any number of TCP or Unix addresses,
-is its own certificate authority, and writes down every request it gets, so that a test can assert
-on the transcript.
+It serves ADS, and each type on streams of its own, state of the world or incremental as the client
+asks, on any number of TCP or Unix addresses, is its own certificate authority, and writes down
+every request it gets, so that a test can assert on the transcript.
 
     from controlplane import ControlPlane, xds
 
@@ -14,7 +14,7 @@ on the transcript.
     cp.wait_ack("RouteConfiguration", version)
     cp.stop(); cp.start()                                # the same port, the same resources
 
-Modules: `server` (the protocol), `xds` (messages from dictionaries, bootstrap), `ca` (identities
+Modules: `server` (the protocol), `delta` (its incremental part), `xds` (messages from dictionaries, bootstrap), `ca` (identities
 and secrets), `mesh` (the listeners and clusters of a sidecar, shaped as Istio shapes them).
 """
 

@@ -1,4 +1,4 @@
-"""State-of-the-world xDS over gRPC: ADS for every type, and SDS on streams of its own.
+"""xDS over gRPC, state of the world and incremental: ADS, and each type on streams of its own.
 
 The server keeps a set of resources for each type and node, pushes a set when it changes, and
 records every request and response. It does what istiod does where the protocol leaves a choice: a
@@ -17,12 +17,23 @@ from concurrent import futures
 import grpc
 from google.protobuf import any_pb2
 
-from . import xds
+from . import delta, xds
 
 DEFAULT = "*"  # the node name under which resources for every node stand
 WILDCARD = ("Cluster", "Listener")
 FOLLOWED_BY = {"Cluster": "ClusterLoadAssignment", "Listener": "RouteConfiguration"}
 ADS_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+ADS_DELTA_METHOD = ADS_METHOD.replace("Stream", "Delta")
+# The services of one type: what stands in the place of {} is Stream or Delta.
+OWN_METHODS = {
+    "/envoy.service.secret.v3.SecretDiscoveryService/{}Secrets": "Secret",
+    "/envoy.service.cluster.v3.ClusterDiscoveryService/{}Clusters": "Cluster",
+    "/envoy.service.endpoint.v3.EndpointDiscoveryService/{}Endpoints": "ClusterLoadAssignment",
+    "/envoy.service.listener.v3.ListenerDiscoveryService/{}Listeners": "Listener",
+    "/envoy.service.route.v3.RouteDiscoveryService/{}Routes": "RouteConfiguration",
+}
+KIND_OF_METHOD = {method.format(variant): kind for method, kind in OWN_METHODS.items()
+                  for variant in ("Stream", "Delta")}
 SDS_METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 
 
@@ -36,8 +47,10 @@ class Raw:
 
 @dataclasses.dataclass
 class Request:
-    """One DiscoveryRequest. `error` is the text of error_detail (None: no NACK); `ack` says that
-    the request answers a response of its type on its stream, and without an error."""
+    """One DiscoveryRequest or DeltaDiscoveryRequest. `error` is the text of error_detail (None: no
+    NACK); `ack` says that the request answers a response of its type on its stream, and without an
+    error. In an incremental one `version` is that of the response it answers, `names` what is
+    subscribed to, `unsubscribed` what no longer is, `initial` {name: version}."""
     time: float
     stream: int
     method: str
@@ -49,11 +62,14 @@ class Request:
     error: str
     ack: bool
     message: object = dataclasses.field(repr=False, default=None)
+    delta: bool = False
+    unsubscribed: tuple = ()
+    initial: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
 class Response:
-    """One DiscoveryResponse that was handed to gRPC."""
+    """One DiscoveryResponse or DeltaDiscoveryResponse that was handed to gRPC."""
     time: float
     stream: int
     node: str
@@ -61,6 +77,7 @@ class Response:
     version: str
     nonce: str
     names: tuple
+    removed: tuple = ()
 
 
 class _Subscription:
@@ -77,6 +94,7 @@ class _Stream:
     def __init__(self, number, method):
         self.number = number
         self.method = method
+        self.delta = "/Delta" in method
         self.node = ""
         self.subscriptions = {}
         self.out = queue.Queue()  # responses; None ends the stream
@@ -94,6 +112,10 @@ class ControlPlane:
         self._lock = threading.Condition(threading.RLock())
         self._sets = {}      # (kind, node) -> (version, {name: Any})
         self._held = set()   # kinds that are not answered
+        self._changed = {}   # (kind, node) -> {name: version since when it is what it is}
+        self.follows = True  # a pushed Cluster set is followed by its endpoints, and so on
+        # Incremental: a name that does not exist is answered with its removal.
+        self.says_absent = False
         self._streams = {}
         self._numbers = itertools.count(1)
         self._versions = itertools.count(1)
@@ -162,7 +184,13 @@ class ControlPlane:
         a message, an Any, or Raw."""
         with self._lock:
             version = str(version if version is not None else next(self._versions))
-            self._sets[kind, node] = (version, dict(_pack(r) for r in resources))
+            before = self._sets.get((kind, node), ("", {}))[1]
+            since = self._changed.get((kind, node), {})
+            packed = dict(_pack(r) for r in resources)
+            self._sets[kind, node] = (version, packed)
+            self._changed[kind, node] = {
+                name: since[name] if before.get(name) == what else version
+                for name, what in packed.items()}
             for stream in self._streams.values():
                 self._push(stream, kind)
             return version
@@ -200,11 +228,22 @@ class ControlPlane:
                     for s in self._streams.values()
                     if kind in s.subscriptions and node in (None, s.node)]
 
+    def send_delta(self, kind, resources=(), removed=(), version="raw", node=None, type_url=None):
+        """send_delta puts one response on every incremental stream that subscribes to the type,
+        whatever the stored sets say, and returns the nonces. A resource is as for set(), or a
+        whole envoy.service.discovery.v3.Resource."""
+        with self._lock:
+            packed = [(r.name, r) if getattr(r, "DESCRIPTOR", None) and
+                      r.DESCRIPTOR.full_name == delta.RESOURCE else _pack(r) for r in resources]
+            return [self._respond_delta(s, kind, version, packed, {}, list(removed), type_url)
+                    for s in self._streams.values()
+                    if s.delta and kind in s.subscriptions and node in (None, s.node)]
+
     def send_bytes(self, data, node=None):
         """send_bytes puts `data` on every ADS stream in place of a DiscoveryResponse."""
         with self._lock:
             for stream in self._streams.values():
-                if stream.method == ADS_METHOD and node in (None, stream.node):
+                if stream.method in (ADS_METHOD, ADS_DELTA_METHOD) and node in (None, stream.node):
                     stream.out.put(bytes(data))
 
     def close_streams(self, node=None):
@@ -291,8 +330,11 @@ class ControlPlane:
     def _take(self, stream, request):
         stream.node = request.node.id or stream.node
         kind = xds.KIND_OF_URL.get(request.type_url, request.type_url)
-        if stream.method == SDS_METHOD and not request.type_url:
-            kind = "Secret"
+        if not request.type_url:
+            kind = KIND_OF_METHOD.get(stream.method, "")
+        if stream.delta:
+            self._take_delta(stream, kind, request)
+            return
         known = stream.subscriptions.get(kind)
         answers = known is not None and known.nonce and request.response_nonce == known.nonce
         error = request.error_detail.message if request.HasField("error_detail") else None
@@ -312,9 +354,63 @@ class ControlPlane:
         if fresh or added:
             self._push(stream, kind, always=True)
 
+    def _take_delta(self, stream, kind, request):
+        known = stream.subscriptions.get(kind)
+        first = known is None
+        if first:
+            known = stream.subscriptions[kind] = delta.Subscription()
+        error = request.error_detail.message if request.HasField("error_detail") else None
+        nonce = request.response_nonce
+        self._record(Request(time.time(), stream.number, stream.method, stream.node, kind,
+                             known.nonces.get(nonce, ""), nonce,
+                             tuple(request.resource_names_subscribe), error,
+                             error is None and nonce in known.nonces, request, True,
+                             tuple(request.resource_names_unsubscribe),
+                             dict(request.initial_resource_versions)))
+        fresh = known.take(request, first)
+        if fresh is None or fresh:
+            self._push_delta(stream, kind, fresh or ())
+
+    def _push_delta(self, stream, kind, force=(), empty=False):
+        """What changed, and what is in `force` unless the client said that it has it."""
+        known = stream.subscriptions[kind]
+        if kind in self._held:
+            return
+        version, resources = self.resources(kind, stream.node)
+        if not version:
+            return
+        node = stream.node if (kind, stream.node) in self._sets else DEFAULT
+        versions = self._changed[kind, node]
+        stale = {n for n in force if known.has.get(n) != versions.get(n) or empty}
+        changed, removed = known.changes(resources, versions, stale)
+        if self.says_absent:
+            removed += [n for n in force if n not in resources and n not in removed]
+        if not changed and not removed and not empty:
+            return
+        self._respond_delta(stream, kind, version, list(changed.items()), versions, removed)
+        follower = FOLLOWED_BY.get(kind)
+        if self.follows and changed and follower in stream.subscriptions:
+            names = stream.subscriptions[follower].names
+            self._push_delta(stream, follower, names, empty=bool(names))
+
+    def _respond_delta(self, stream, kind, version, resources, versions, removed, type_url=None):
+        known = stream.subscriptions[kind]
+        nonce = str(next(self._nonces))
+        known.nonce, known.version = nonce, version
+        known.nonces[nonce] = version
+        known.sent([name for name, _ in resources], versions, removed)
+        message = delta.response(kind, version, nonce, resources, versions, removed, type_url)
+        self._record(Response(time.time(), stream.number, stream.node, kind, version, nonce,
+                              tuple(name for name, _ in resources), tuple(removed)))
+        stream.out.put(message.SerializeToString())
+        return nonce
+
     def _push(self, stream, kind, always=False):
         known = stream.subscriptions.get(kind)
         if known is None or kind in self._held:
+            return
+        if stream.delta:
+            self._push_delta(stream, kind, known.names if always else (), empty=not always)
             return
         version, resources = self.resources(kind, stream.node)
         if not version or (version == known.version and not always):
@@ -329,10 +425,13 @@ class ControlPlane:
         known.version = version
         self._respond(stream, kind, version, resources)
         follower = FOLLOWED_BY.get(kind)
-        if follower in stream.subscriptions:
+        if self.follows and follower in stream.subscriptions:
             self._push(stream, follower, always=True)
 
     def _respond(self, stream, kind, version, resources, type_url=None):
+        if stream.delta:
+            return self._respond_delta(stream, kind, version, list(resources.items()), {}, [],
+                                       type_url)
         nonce = str(next(self._nonces))
         stream.subscriptions[kind].nonce = nonce
         stream.subscriptions[kind].nonces.add(nonce)
@@ -352,19 +451,21 @@ class ControlPlane:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """The two streaming methods; responses are bytes already."""
+    """The streaming methods; responses are bytes already."""
 
     def __init__(self, serve):
         self._serve = serve
         self._request = xds.message_class("envoy.service.discovery.v3.DiscoveryRequest")
+        self._delta = xds.message_class("envoy.service.discovery.v3.DeltaDiscoveryRequest")
 
     def service(self, details):
         method = details.method
-        if method not in (ADS_METHOD, SDS_METHOD):
+        if method not in (ADS_METHOD, ADS_DELTA_METHOD, *KIND_OF_METHOD):
             return None
+        request = self._delta if "/Delta" in method else self._request
         return grpc.stream_stream_rpc_method_handler(
             lambda requests, context: self._serve(method, requests, context),
-            request_deserializer=self._request.FromString, response_serializer=None)
+            request_deserializer=request.FromString, response_serializer=None)
 
 
 def _pack(resource):

@@ -160,10 +160,10 @@ def grpc_cluster(name, address):
 
 
 def bootstrap(node_id, ads, sds=None, admin=("127.0.0.1", 0), cluster="demo", metadata=None,
-              static_resources=None, **more):
-    """bootstrap is a dictionary ready for json.dump: a node driven by ADS at the address `ads`
-    and, when `sds` is given, with a cluster sds-grpc at that address. `more` are further fields
-    of the bootstrap."""
+              static_resources=None, delta=False, **more):
+    """bootstrap is a dictionary ready for json.dump: a node driven by ADS (`delta`: incremental) at
+    the address `ads` and, when `sds` is given, with a cluster sds-grpc at that address. `more` are
+    further fields of the bootstrap."""
     static = dict(static_resources or {})
     clusters = [grpc_cluster("xds-grpc", ads)]
     if sds:
@@ -174,7 +174,8 @@ def bootstrap(node_id, ads, sds=None, admin=("127.0.0.1", 0), cluster="demo", me
         "admin": {"address": socket_address(*admin)},
         "dynamic_resources": {
             "lds_config": ADS, "cds_config": ADS,
-            "ads_config": {"api_type": "GRPC", "transport_api_version": "V3",
+            "ads_config": {"api_type": "DELTA_GRPC" if delta else "GRPC",
+                           "transport_api_version": "V3",
                            "set_node_on_first_message_only": True,
                            "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]}},
         "static_resources": static,

@@ -475,10 +475,11 @@ END_TEST
 
 START_TEST(all_errors_at_once)
 {
-    ck_assert_ptr_null(compile("'type':'LOGICAL_DNS','lb_policy':'MAGLEV','eds_cluster_config':{},"
-                               "'maglev_lb_config':{'table_size':4},'transport_socket':{'name':'x'}"
-                               ",'outlier_detection':{'base_ejection_time':'9s',"
-                               "'max_ejection_time':'5s'}"));
+    ck_assert_ptr_null(
+        compile("'type':'LOGICAL_DNS','lb_policy':'MAGLEV','maglev_lb_config':{'table_size':4},"
+                "'eds_cluster_config':{},"
+                "'transport_socket':{'name':'x'},'outlier_detection':{'base_ejection_time':'9s',"
+                "'max_ejection_time':'5s'}"));
     ck_assert_uint_eq(errs.num_errors, 5);
     ck_assert_ptr_null(
         compile_bytes(json_to_pb("envoy.config.cluster.v3.Cluster", "{\"name\":\"\"}", &arena)));

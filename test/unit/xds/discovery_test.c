@@ -114,11 +114,11 @@ START_TEST(test_wrapper_is_opened)
     m = pb_cat(&a, pb_cat(&a, m, 2, any3), 2, any4);
     ck_assert(discovery_response_parse(m, &r, &why));
     ck_assert(discovery_next(&r, &d, &why) && !why);
-    ck_assert(d.wrapped && d.has_body && d.has_ttl);
+    ck_assert(d.wrapped && d.has_body && d.ttl_ms == 1000);
     ck_assert(str_eq(d.name, STR("name")) && str_eq(d.version, STR("9")));
     ck_assert(str_eq(d.type_url, STR("t")) && str_eq(d.bytes, STR("b")));
     ck_assert(discovery_next(&r, &d, &why) && !why);
-    ck_assert(d.wrapped && !d.has_body && !d.has_ttl);
+    ck_assert(d.wrapped && !d.has_body && !d.ttl_ms);
     ck_assert(discovery_next(&r, &d, &why));
     ck_assert_str_eq(why, "malformed protobuf in envoy.service.discovery.v3.Resource");
     ck_assert(discovery_next(&r, &d, &why));

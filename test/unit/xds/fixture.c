@@ -269,6 +269,15 @@ static struct xds_call *fake_open(void *transport, int fd, const struct xds_call
     return c;
 }
 
+static const char *short_type(struct str url, int *len)
+{
+    size_t dot = url.len;
+    while (dot && url.p[dot - 1] != '.')
+        dot--;
+    *len = (int)(url.len - dot);
+    return url.p + dot;
+}
+
 /* DiscoveryRequest as a line. */
 static char *request_line(struct fixture *f, struct str bytes)
 {
@@ -309,13 +318,64 @@ static char *request_line(struct fixture *f, struct str bytes)
             break;
         }
     }
-    size_t dot = url.len;
-    while (dot && url.p[dot - 1] != '.')
-        dot--;
-    struct str line = arena_printf(&f->arena, "%.*s v=%.*s n=%.*s names=%.*s%.*s%s%.*s",
-                                   (int)(url.len - dot), url.p + dot, STR_ARG(version),
-                                   STR_ARG(nonce), STR_ARG(names), STR_ARG(node),
+    int len;
+    const char *type = short_type(url, &len);
+    struct str line = arena_printf(&f->arena, "%.*s v=%.*s n=%.*s names=%.*s%.*s%s%.*s", len, type,
+                                   STR_ARG(version), STR_ARG(nonce), STR_ARG(names), STR_ARG(node),
                                    nack ? " err=" : "", STR_ARG(error));
+    return (char *)line.p;
+}
+
+static struct str joined(struct fixture *f, struct str list, const char *first, struct str item)
+{
+    return arena_printf(&f->arena, "%.*s%s%.*s", STR_ARG(list), list.len ? "," : first,
+                        STR_ARG(item));
+}
+
+/* DeltaDiscoveryRequest as a line: "Cluster n=nonce +new,names -old,names init=name:version". */
+static char *delta_line(struct fixture *f, struct str bytes)
+{
+    struct str url = STR_NULL, nonce = STR_NULL, more = STR_NULL, less = STR_NULL, init = STR_NULL;
+    struct str error = STR_NULL, node = STR_NULL;
+    struct wire w, inner;
+    struct wire_field fld, in;
+    const char *why;
+    int len;
+    wire_init(&w, bytes);
+    while (wire_next(&w, &fld, &why) == WIRE_FIELD) {
+        struct str part[3] = {STR_NULL, STR_NULL, STR_NULL};
+        wire_init(&inner, fld.number == 5 || fld.number == 7 ? fld.bytes : STR_NULL);
+        while (wire_next(&inner, &in, &why) == WIRE_FIELD)
+            part[in.number] = in.bytes;
+        switch (fld.number) {
+        case 1:
+            node = arena_printf(&f->arena, " node=%.*s", STR_ARG(fld.bytes));
+            break;
+        case 2:
+            url = fld.bytes;
+            break;
+        case 3:
+            more = joined(f, more, " +", fld.bytes);
+            break;
+        case 4:
+            less = joined(f, less, " -", fld.bytes);
+            break;
+        case 5:
+            init = joined(f, init, " init=",
+                          arena_printf(&f->arena, "%.*s:%.*s", STR_ARG(part[1]), STR_ARG(part[2])));
+            break;
+        case 6:
+            nonce = fld.bytes;
+            break;
+        case 7:
+            error = arena_printf(&f->arena, " err=%.*s", STR_ARG(part[2]));
+            break;
+        }
+    }
+    const char *type = short_type(url, &len);
+    struct str line = arena_printf(&f->arena, "%.*s n=%.*s%.*s%.*s%.*s%.*s%.*s", len, type,
+                                   STR_ARG(nonce), STR_ARG(more), STR_ARG(less), STR_ARG(init),
+                                   STR_ARG(node), STR_ARG(error));
     return (char *)line.p;
 }
 
@@ -325,7 +385,8 @@ static void fake_send(struct xds_call *c, struct str bytes)
     ck_assert(!c->sending);
     ck_assert_uint_lt(f->num_lines, ARRAY_LEN(f->lines));
     c->sending = true;
-    f->lines[f->num_lines++] = request_line(f, bytes);
+    f->lines[f->num_lines++] = strstr(c->method, "/Delta") ? delta_line(f, bytes)
+                                                           : request_line(f, bytes);
     loop_post(f->loop, &c->sent);
 }
 

@@ -348,7 +348,7 @@ START_TEST(test_pause_holds_back_one_type)
 }
 END_TEST
 
-START_TEST(test_wrapped_resources_and_ttl)
+START_TEST(test_wrapped_resources_and_time_to_live)
 {
     struct fixture f;
     struct watcher a, b;
@@ -366,10 +366,12 @@ START_TEST(test_wrapped_resources_and_ttl)
     w = pb_cat(&f.arena, w, 6, STR("\x08\x05"));
     reply_any(&r, any_of(&f, url, w));
     serve(&r);
-    expect_line(&f, "ClusterLoadAssignment v= n=1 names=alias,eb err="
-                    "envoy.config.endpoint.v3.ClusterLoadAssignment eb: ttl: is not supported");
-    expect_told(&f, "a:7 b:error{envoy.config.endpoint.v3.ClusterLoadAssignment eb: ttl: is not "
-                    "supported}");
+    expect_line(&f, "ClusterLoadAssignment v=1 n=1 names=alias,eb");
+    expect_told(&f, "a:7 b:8");
+    advance(&f, 4999);
+    expect_told(&f, "");
+    advance(&f, 1);
+    expect_told(&f, "b:absent1");
     xds_unsubscribe(&a.sub);
     xds_unsubscribe(&b.sub);
     fixture_cleanup(&f);
@@ -415,7 +417,7 @@ static void add(TCase *t)
     tcase_add_test(t, test_reconnect_repeats_versions_and_forgets_nonces);
     tcase_add_test(t, test_named_type_that_nobody_wants_is_silent_on_a_new_stream);
     tcase_add_test(t, test_pause_holds_back_one_type);
-    tcase_add_test(t, test_wrapped_resources_and_ttl);
+    tcase_add_test(t, test_wrapped_resources_and_time_to_live);
     tcase_add_test(t, test_error_text_is_bounded_and_utf8);
 }
 

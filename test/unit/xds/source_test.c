@@ -94,8 +94,6 @@ START_TEST(test_what_is_wrong_is_named_by_its_path)
         {"{path: /nonexistent/x.yaml}", "path"},
         {"{path_config_source: {path: /etc/passwd}}", "path_config_source.path"},
         {"{ads: {}, resource_api_version: V2}", "resource_api_version"},
-        {"{api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, " GRPC_SERVICE "}}",
-         "api_config_source.api_type"},
         {"{api_config_source: {api_type: REST, transport_api_version: V3, " GRPC_SERVICE "}}",
          "api_config_source.api_type"},
         {"{api_config_source: {api_type: AGGREGATED_GRPC, transport_api_version: V3, " GRPC_SERVICE

@@ -191,7 +191,7 @@ static void arena_unused(void *user, struct arena *a)
     arena_free(&a);
 }
 
-static void on_malformed(void *user, unsigned status, struct str detail)
+static void on_malformed(void *user, unsigned status, struct str detail, const struct headers *head)
 {
     note("malformed %u %.*s;", status, STR_ARG(detail));
 }
