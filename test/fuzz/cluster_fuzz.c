@@ -5,6 +5,7 @@
  * compiled without, the same both times. */
 #include "api-protos/message.h"
 #include "base/utf8.h"
+#include "cluster/cluster_bind.h"
 #include "cluster/cluster_config.h"
 #include "cluster/dns_config.h"
 #include "cluster/outlier.h"
@@ -49,7 +50,8 @@ static void check(const struct cluster_config *c)
     CHECK((c->type == CLUSTER_ORIGINAL_DST) == (c->lb_policy == LB_CLUSTER_PROVIDED));
     CHECK((c->type == CLUSTER_STRICT_DNS || c->type == CLUSTER_LOGICAL_DNS) == (c->dns != NULL));
     CHECK(!c->dns || (c->dns->refresh_ms && c->dns->failure_max_ms >= c->dns->failure_base_ms));
-    CHECK(!c->bind || addr_is_ip(c->bind));
+    for (uint32_t i = 0; c->bind && i < c->bind->num_sources; i++)
+        CHECK(addr_is_ip(&c->bind->sources[i].addr));
     CHECK(!c->outlier || c->outlier->max_ejection_ms >= c->outlier->base_ejection_ms);
     CHECK(c->healthy_panic_per_cent <= 100 && c->upstream_port_override <= UINT16_MAX);
 }

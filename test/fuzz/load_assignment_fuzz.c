@@ -1,14 +1,17 @@
 // covers: cluster/load_assignment.c
 // covers: cluster/address.c
-// covers: cluster/membership.c
 // covers: cluster/host_set.c
 /* Two ClusterLoadAssignments, one after the other, for the members of one cluster: the input is cut
- * at its first two bytes. What is accepted becomes a host set that balancers can work with. */
+ * at its first two bytes. What is accepted becomes a host set that balancers can work with. Of
+ * membership.c, what active health checks keep is not reached from here:
+ * test/unit/cluster/membership_test.c. */
+#include "api-protos/message.h"
 #include "base/random.h"
 #include "cluster/lb.h"
 #include "cluster/lb_subset.h"
 #include "cluster/membership.h"
 #include "cluster/cluster_config.h"
+#include "envoy/config/endpoint/v3/endpoint.pb-c.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -39,6 +42,30 @@ static void check_picks(const struct cluster_config *config, const struct host_s
         CHECK(!c.host || c.panic || host_healthy(c.host));
     }
     lb_free(&lb);
+}
+
+/* The same where its addresses may be names, as in a cluster that asks DNS: every endpoint has an
+ * address or a name to ask for. */
+static void take_names(struct str bytes)
+{
+    struct load_assignment *la;
+    struct arena scratch;
+    struct errors e;
+
+    arena_init(&scratch, 0);
+    errors_init(&e);
+    const void *msg = PB_UNPACK(Envoy__Config__Endpoint__V3__ClusterLoadAssignment,
+                                envoy__config__endpoint__v3__cluster_load_assignment, bytes,
+                                &scratch, &e, NULL);
+    la = msg ? load_assignment_from_names(msg, &e) : NULL;
+    CHECK((la != NULL) == errors_ok(&e));
+    for (uint32_t i = 0; la && i < la->num_localities; i++)
+        for (uint32_t j = 0; j < la->localities[i].num_endpoints; j++)
+            CHECK(addr_is_ip(&la->localities[i].endpoints[j].addr) !=
+                  (la->localities[i].endpoints[j].dns_name.len > 0));
+    load_assignment_unref(la);
+    errors_cleanup(&e);
+    arena_cleanup(&scratch);
 }
 
 static void take(struct membership *m, const struct cluster_config *config, struct str bytes)
@@ -108,6 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (first > 2)
         take(&m, config, str_n((const char *)data + 3, first - 2));
     take(&m, config, str_n((const char *)data + first + 1, len - first - 1));
+    take_names(str_n((const char *)data + first + 1, len - first - 1));
     (void)membership_update(&m, NULL, config);
     CHECK(m.num_hosts == 0);
     membership_cleanup(&m);

@@ -114,6 +114,32 @@ static void use(const struct route_table *t, struct headers *h, uint64_t random,
     route_rewrite_response(t, r, w, h, &info);
 }
 
+/* The message's own changes to a request, one by one, as the filter header_mutation has them. */
+static void change(const Envoy__Config__Route__V3__RouteConfiguration *m, struct headers *h,
+                   struct arena *a)
+{
+    struct stream_info info = {.request = h};
+    struct headers_mutation *made;
+    struct errors e;
+
+    for (size_t i = 0; i < m->n_request_headers_to_add; i++) {
+        errors_init(&e);
+        made = headers_mutation_add(a, m->request_headers_to_add[i], "append", &e);
+        if (errors_ok(&e))
+            headers_mutation_apply(made, h, &info);
+        errors_cleanup(&e);
+    }
+    for (size_t i = 0; i < m->n_request_headers_to_remove; i++) {
+        errors_init(&e);
+        made = headers_mutation_remove(a, m->request_headers_to_remove[i], "remove", &e);
+        if (errors_ok(&e)) {
+            headers_mutation_apply(made, h, &info);
+            CHECK(!headers_find(h, made->remove[0]));
+        }
+        errors_cleanup(&e);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct arena a, scratch;
@@ -126,13 +152,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     arena_init(&scratch, 0);
     errors_init(&e);
     read_head(&h, &rest, &scratch);
-    const void *m = PB_UNPACK(Envoy__Config__Route__V3__RouteConfiguration,
-                              envoy__config__route__v3__route_configuration, rest, &a, &e, NULL);
+    const Envoy__Config__Route__V3__RouteConfiguration *m = PB_UNPACK(
+        Envoy__Config__Route__V3__RouteConfiguration, envoy__config__route__v3__route_configuration,
+        rest, &a, &e, NULL);
     struct route_table *t = m ? route_table_compile(m, len % 3 ? &opts : NULL, &e) : NULL;
     CHECK((t != NULL) == errors_ok(&e));
     for (struct error_item *it = e.first; it; it = it->next)
         CHECK(utf8_ok(it->path) && it->text.len);
     errors_cleanup(&e);
+    if (m)
+        change(m, &h, &scratch);
     arena_cleanup(&a); /* nothing of the message is kept */
     for (uint64_t i = 0; t && i < 3; i++)
         use(t, &h, i * 0x9e3779b97f4a7c15u, &scratch);
