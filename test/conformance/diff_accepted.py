@@ -93,3 +93,10 @@ def _attempts_of_a_timeout(request, part, one, two, ours, theirs):
 def _buffered_upgrade(request, part, one, two, ours, theirs):
     return "per_filter" in request.features and ("upgrade", "websocket") in request.headers and (
         theirs.status == "TimeoutError" and theirs.log.get("details") == "downstream_remote_disconnect")
+
+
+@rule("the buffer filter's limit holds for a body that a filter before it has already collected; in Envoy such "
+      "a body passes, whatever its size")
+def _collected_before(request, part, one, two, ours, theirs):
+    return ours.log.get("details") == "request_payload_too_large" != theirs.log.get("details") and (
+        "per_filter" in request.features and ("content-type", "application/json") in request.headers)
