@@ -44,9 +44,11 @@ static bool parse_control_plane(struct str bytes, struct str *out)
 }
 
 /* take_scalar reads one field of a response: version_info 1, resources 2, canary 3, type_url 4,
- * nonce 5, control_plane 6. Returns what is wrong with it, or NULL. */
+ * nonce 5, control_plane 6, resource_errors 7. Returns what is wrong with it, or NULL. */
 static const char *take_scalar(const struct wire_field *f, struct discovery_response *out)
 {
+    if (f->number == 7)
+        out->ignored = "resource_errors";
     if (f->number == 3 || f->number > 6)
         return NULL;
     if (f->type != WIRE_LEN)
@@ -91,9 +93,12 @@ bool discovery_response_parse(struct str bytes, struct discovery_response *out, 
 }
 
 /* take_delta reads one field of an incremental response: system_version_info 1, resources 2,
- * type_url 4, nonce 5, removed_resources 6, control_plane 7. Returns what is wrong, or NULL. */
+ * type_url 4, nonce 5, removed_resources 6, control_plane 7, removed_resource_names 8,
+ * resource_errors 9. Returns what is wrong, or NULL. */
 static const char *take_delta(const struct wire_field *f, struct discovery_response *out)
 {
+    if (f->number == 8 || f->number == 9)
+        out->ignored = f->number == 8 ? "removed_resource_names" : "resource_errors";
     if (f->number == 3 || f->number > 7)
         return NULL;
     if (f->type != WIRE_LEN)
@@ -203,7 +208,24 @@ static bool parse_ttl(struct str bytes, uint64_t *ms)
     return r == WIRE_END && seconds <= 315576000000 && nanos <= 999999999 && *ms;
 }
 
-/* Resource: version 1, resource 2 (Any), name 3, aliases 4, ttl 6, cache_control 7, metadata 8. */
+/* ignored_of is the name of a Resource's field that is not honoured; NULL for all others. */
+static const char *ignored_of(uint32_t number)
+{
+    switch (number) {
+    case 4:
+        return "aliases";
+    case 7:
+        return "cache_control";
+    case 8:
+        return "resource_name";
+    case 9:
+        return "metadata";
+    default:
+        return NULL;
+    }
+}
+
+/* Resource: version 1, resource 2 (Any), name 3, ttl 6. */
 static const char *parse_wrapper(struct str bytes, struct discovery_resource *out)
 {
     struct wire w;
@@ -222,6 +244,8 @@ static const char *parse_wrapper(struct str bytes, struct discovery_resource *ou
         if (f.number == 3)
             out->name = f.bytes;
         out->has_body |= f.number == 2;
+        if (ignored_of(f.number))
+            out->ignored = ignored_of(f.number);
         if (f.number == 6 && !parse_ttl(f.bytes, &out->ttl_ms))
             return "ttl of envoy.service.discovery.v3.Resource is not a duration above 0";
     }

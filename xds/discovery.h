@@ -17,8 +17,9 @@ struct discovery_resource {
     struct str name;    /* of the wrapper; empty without one */
     struct str version; /* of the wrapper; empty without one */
     bool wrapped;
-    uint64_t ttl_ms; /* of the wrapper; 0 without one */
-    bool has_body;   /* wrapper without a resource: false */
+    uint64_t ttl_ms;     /* of the wrapper; 0 without one */
+    bool has_body;       /* wrapper without a resource: false */
+    const char *ignored; /* a field of the wrapper that is there and not honoured; NULL: none */
 };
 
 struct discovery_response {
@@ -27,6 +28,7 @@ struct discovery_response {
     struct str type_url;
     struct str nonce;
     struct str control_plane; /* control_plane.identifier */
+    const char *ignored;      /* a field that is there and not honoured; NULL: none */
     struct wire rest;         /* what discovery_next has not seen yet */
     struct wire removed;      /* what discovery_next_removed has not seen yet */
     size_t index;             /* of the next resource */

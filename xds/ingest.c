@@ -81,6 +81,15 @@ static void log_warnings(const struct xds_feed *f, struct str name, const struct
         xds_warn_once(f->type->x, type_name(f), it->path, name, it->text);
 }
 
+/* What the envelope of resources has and nothing here honours. */
+static void warn_ignored(const struct xds_ingest *in, struct str message, struct str resource,
+                         const char *field)
+{
+    if (field)
+        xds_warn_once(in->feed->type->x, message, str_of(field), resource,
+                      STR("not supported, ignored"));
+}
+
 /* take compiles and applies; true when it is in use. */
 static bool take(struct xds_feed *f, struct xds_resource *r, struct str canonical, uint64_t hash,
                  struct str version, struct errors *e)
@@ -179,6 +188,7 @@ static size_t ingest_one(struct xds_ingest *in, const struct discovery_resource 
 {
     struct xds_feed *f = in->feed;
     struct str name;
+    warn_ignored(in, STR("envoy.service.discovery.v3.Resource"), d->name, d->ignored);
     if (why) {
         add_line(in, arena_printf(&in->arena, "resources[%zu]: %s", in->r.index - 1, why));
         in->blind = true;
@@ -352,6 +362,10 @@ void xds_ingest_start(struct xds_ingest *in, struct xds_feed *f, const struct di
     f->is_taking = true;
     f->taking = r->version_info;
     f->begun_us = loop_now_us(f->type->x->loop);
+    warn_ignored(in,
+                 r->delta ? STR("envoy.service.discovery.v3.DeltaDiscoveryResponse")
+                          : STR("envoy.service.discovery.v3.DiscoveryResponse"),
+                 type_name(f), r->ignored);
     task_init(&in->task, on_slice, in);
     if (f->collects && f->type->ops->begin)
         f->type->ops->begin(f->type->owner);

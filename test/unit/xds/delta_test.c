@@ -580,6 +580,28 @@ START_TEST(test_rule_26_the_end_of_a_named_one)
 }
 END_TEST
 
+/* A field of the envelope that is not honoured is warned about once, and disturbs nothing. */
+START_TEST(test_fields_that_are_ignored_are_named)
+{
+    struct fixture f;
+    init(&f);
+    collect(&f, &cds_ops);
+    run(&f);
+    skip_lines(&f);
+    size_t before = map_count(&f.x->warned);
+    struct reply r = delta_new(&f, CDS_URL, "1", "n1");
+    reply_any(&r, pb_cat(&f.arena, wrapper(&f, CDS_URL, "a", "1", 1), 4, STR("alias")));
+    reply_any(&r, pb_cat(&f.arena, wrapper(&f, CDS_URL, "b", "1", 2), 4, STR("alias")));
+    reply_any(&r, pb_cat(&f.arena, wrapper(&f, CDS_URL, "c", "1", 3), 7, STR("\x08\x01")));
+    r.bytes = pb_cat(&f.arena, r.bytes, 9, STR_NULL);
+    serve(&r);
+    expect_line(&f, "Cluster n=n1");
+    expect_told(&f, "( a=1@1 b=2@1 c=3@1 ) settled");
+    ck_assert_uint_eq(map_count(&f.x->warned), before + 3);
+    fixture_cleanup(&f);
+}
+END_TEST
+
 START_TEST(test_rule_40_a_large_response_is_taken_in_slices)
 {
     struct fixture f;
@@ -633,6 +655,7 @@ static void add(TCase *t)
     tcase_add_test(t, test_rule_24_rate_limit);
     tcase_add_test(t, test_rule_26_time_to_live);
     tcase_add_test(t, test_rule_26_the_end_of_a_named_one);
+    tcase_add_test(t, test_fields_that_are_ignored_are_named);
     tcase_add_test(t, test_rule_40_a_large_response_is_taken_in_slices);
 }
 
