@@ -363,6 +363,7 @@ static void on_head_begin(void *arg, int32_t id, void *stream)
     if (!stream)
         l->begun_id = id;
     struct headers *h = l->ops->head_begin(l, id, stream, &kind);
+    l->head_of = stream;
     h2_head_begin(&l->head, kind, h);
 }
 
@@ -390,6 +391,7 @@ static void on_head_end(void *arg, int32_t id, void *stream, bool end)
     }
     if (l->head.kind == H2_HEAD_TRAILERS)
         h2_count(&l->stats, H2_TRAILERS);
+    l->head_of = NULL;
     l->ops->head_end(l, id, s, h2_head_end(&l->head, &l->rules, end), end);
     l->head.h = NULL;
 }

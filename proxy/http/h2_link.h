@@ -88,7 +88,8 @@ struct h2_link {
     struct h2_session *session;
     struct h2_guard guard;
     struct h2_stats stats;
-    struct h2_head head; /* of the block that is being received */
+    struct h2_head head;       /* of the block that is being received */
+    struct h2_stream *head_of; /* whose memory head.h is in; NULL: no stream's */
     struct h2_head_rules rules;
     struct list streams; /* struct h2_stream */
     struct list below;

@@ -99,6 +99,10 @@ static void let_go(struct h2_stream *s)
     buffer_drain(&s->in, s->in.len);
     give_window_back(s);
     s->trailers_in = NULL;
+    if (l->head_of == s) { /* its user's memory goes: the rest of the block goes nowhere */
+        l->head.h = NULL;
+        l->head_of = NULL;
+    }
     if (s->closed || s->id == 0)
         h2_stream_free(s);
     else if (l->flush_ms && !s->end_on_wire && !s->reset)

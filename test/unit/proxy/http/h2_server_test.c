@@ -411,6 +411,30 @@ START_TEST(the_user_may_reset_at_any_time)
 }
 END_TEST
 
+/* "x=12345" without tables, as h2_wire_head sends it, in two frames. */
+static const char field[] = "\x00\x01x\x05"
+                            "12345";
+
+START_TEST(the_user_may_end_amid_a_block)
+{
+    open_server(65535);
+    request(1, POST, false);
+    request(3, POST, false);
+    expect_notes("0: POST /;1: POST /;");
+    h2_wire_frame(&wire, H2_HEADERS, H2_FLAG_END_STREAM, 1, field, 9);
+    far_end_spin(&far, true);
+    reset(0); /* its memory is gone when the rest comes */
+    h2_wire_frame(&wire, H2_CONTINUATION, H2_FLAG_END_HEADERS, 1, field, 9);
+    far_end_spin(&far, true);
+    h2_wire_frame(&wire, H2_HEADERS, H2_FLAG_END_STREAM, 3, field, 9);
+    far_end_spin(&far, true);
+    respond(1, 200, true);
+    h2_wire_frame(&wire, H2_CONTINUATION, H2_FLAG_END_HEADERS, 3, field, 9);
+    expect_wire("RST 1 2;HEADERS 3 :status=200 end;");
+    expect_notes("");
+}
+END_TEST
+
 START_TEST(a_user_may_answer_or_reset_within_its_events)
 {
     open_server(65535);
@@ -723,6 +747,7 @@ int main(void)
     tcase_add_test(t, extended_connect_is_an_upgrade);
     tcase_add_test(t, the_client_may_reset_at_any_time);
     tcase_add_test(t, the_user_may_reset_at_any_time);
+    tcase_add_test(t, the_user_may_end_amid_a_block);
     tcase_add_test(t, a_user_may_answer_or_reset_within_its_events);
     tcase_add_test(t, too_many_resets_end_the_connection);
     tcase_add_test(t, a_response_waits_for_window);
