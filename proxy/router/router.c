@@ -24,6 +24,10 @@ void router_drop_replay(struct router *r)
     r->keep = r->hold = r->can_retry = false;
     r->mirrors = 0;
     buffer_cleanup(&r->replay);
+    if (r->up && timer_armed(&r->backoff)) { /* a hedge that would have nothing whole to send */
+        timer_disarm(&r->backoff);
+        router_release_retry(r);
+    }
 }
 
 void router_copy(struct buffer *to, const struct buffer *from)

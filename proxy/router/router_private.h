@@ -26,8 +26,10 @@ void router_count_retried(struct router *r, unsigned status);
 size_t router_body_limit(const struct router *r);
 size_t router_replay_limit(const struct router *r);
 
-/* router_copy appends a copy. router_drop_replay: no retry, mirror or redirect any more. */
+/* router_copy appends a copy. router_rewind: the next try gets the whole body so far once more, if
+ * no other try is under way. router_drop_replay: no retry, mirror or redirect any more. */
 void router_copy(struct buffer *to, const struct buffer *from);
+void router_rewind(struct router *r);
 void router_drop_replay(struct router *r);
 
 /* router_start_try starts the first or the next try. */

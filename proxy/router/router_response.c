@@ -49,8 +49,7 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
         r->timeout_retry = false;
         router_count_retried(r, h->status);
         router_drop(r, u);
-        if (!r->up)
-            router_copy(&r->body, &r->replay);
+        router_rewind(r);
         return;
     }
     if (s->route->redirects && internal_redirect(r, h))
@@ -59,6 +58,7 @@ void router_on_headers(struct router *r, struct upstream_request *u, struct head
         struct upstream_request *other = r->up == u ? u->next : r->up;
         if (other || timer_armed(&r->backoff)) {
             router_drop(r, u);
+            router_rewind(r);
             return;
         }
     }

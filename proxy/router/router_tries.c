@@ -188,7 +188,7 @@ bool router_try_again(struct router *r, uint64_t wait_ms)
 
 /* The whole body so far once more. Now, not when the next try starts: what comes meanwhile is added
  * to it, also if it becomes too much to be kept for yet another try. */
-static void rewind_body(struct router *r)
+void router_rewind(struct router *r)
 {
     if (r->up)
         return; /* hedged: the next one copies for itself */
@@ -211,7 +211,7 @@ static bool won_race(struct router *r, struct upstream_request *u)
     router_drop(r, u);
     if (!r->keep && !r->hold)
         buffer_cleanup(&r->body);
-    rewind_body(r);
+    router_rewind(r);
     router_count(r, CLUSTER_UPSTREAM_RQ_RETRY_REUSED_CONNECTION);
     begin(r, h, true);
     return true;
@@ -307,7 +307,7 @@ void router_on_failed(struct router *r, struct upstream_request *u, enum try_fai
     if (wants && router_try_again(r, 0)) {
         r->timeout_retry = is_timeout(f);
         router_drop(r, u);
-        rewind_body(r);
+        router_rewind(r);
         return;
     }
     if (!wants && !tried)
@@ -315,8 +315,10 @@ void router_on_failed(struct router *r, struct upstream_request *u, enum try_fai
     router_drop(r, u);
     if (f != TRY_MAX_DURATION)
         router_count_code(r, is_timeout(f) ? r->timeout_status : failures[f].status, false);
-    if (router_waits(r) && !is_timeout(f) && f != TRY_MAX_DURATION)
+    if (router_waits(r) && !is_timeout(f) && f != TRY_MAX_DURATION) {
+        router_rewind(r);
         return;
+    }
     reply_failure(r, f, transport);
 }
 

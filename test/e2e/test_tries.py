@@ -307,6 +307,17 @@ def test_bad_answer_waits_for_the_other_try(start, serve):
     assert ask(proxy.port()).body == b"good"
 
 
+@pytest.mark.parametrize("lost", [BAD, None], ids=["bad", "reset"])
+def test_the_only_try_is_lost_before_the_hedge_begins(start, serve, lost):
+    """The hedge is waiting for its turn when the try it was to race is over: it has the whole body."""
+    upstream = serve(in_turn((0.5, lost), (0, GOOD)))
+    retry = {**HEDGED["retry_policy"], "retry_back_off": {"base_interval": "2s", "max_interval": "2s"}}
+    proxy = one_route(start, upstream, hedge_policy={"hedge_on_per_try_timeout": True}, timeout="9s",
+                      retry_policy=retry)
+    assert ask(proxy.port(), method="POST", body=b"b" * 5000).body == b"good"
+    assert [len(r.body) for r in upstream.requests] == [5000, 5000]
+
+
 def test_hedged_tries_and_the_timeout(start, serve):
     proxy = one_route(start, serve(in_turn((3, GOOD))), timeout="1s",
                       hedge_policy={"hedge_on_per_try_timeout": True},
