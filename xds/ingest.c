@@ -180,7 +180,8 @@ static size_t ingest_named(struct xds_ingest *in, struct xds_resource *r, struct
 static bool is_heartbeat(const struct xds_ingest *in, const struct xds_resource *r,
                          const struct discovery_resource *d)
 {
-    return r && r->has_bytes && (!in->r.delta || str_eq(d->version, r->version));
+    return r && r->has_bytes && r->status != XDS_STATUS_DOES_NOT_EXIST &&
+           (!in->r.delta || str_eq(d->version, r->version));
 }
 
 /* Returns what it cost. */

@@ -16,7 +16,8 @@ struct filtered {
     struct http_chain chain;
     bool asked_end;    /* the try has given the end of the request */
     bool inner_end;    /* and it went out */
-    bool response_end; /* the try was given the response's end */
+    bool begun;        /* the try was given a response's head */
+    bool response_end; /* and its end */
     bool over;
 };
 
@@ -79,6 +80,7 @@ static void request_trailers(void *user, struct headers *h)
 static void response_headers(void *user, struct headers *h, bool end)
 {
     struct filtered *x = user;
+    x->begun = true;
     x->cs.events->on_headers(x->cs.user, h, end);
     if (end && !x->over)
         response_ended(x);
@@ -125,14 +127,28 @@ static void resume_response(void *user)
         x->inner->ops->resume(x->inner);
 }
 
-/* A filter's answer is one of the upstream for the router: it may be retried. */
+static void end_with_reset(struct filtered *x, enum reset_reason why, struct str details)
+{
+    const struct codec_events *events = x->cs.events;
+    finish(x);
+    events->on_reset(x->cs.user, why, details);
+}
+
+/* A filter's answer is one of the upstream for the router: it may be retried. Where a response has
+ * begun there is no other: it is cut off. */
 static void reply(void *user, unsigned status, uint64_t flags, struct str details, struct str body,
                   void (*add)(void *arg, struct headers *h), void *arg)
 {
     struct filtered *x = user;
     struct codec_stream *inner = x->inner;
-    struct headers *h = ARENA_NEW(x->stream->arena, struct headers);
+    struct headers *h;
     struct buffer b;
+    if (x->begun) {
+        x->stream->info.flags |= flags;
+        end_with_reset(x, RESET_PROTOCOL_ERROR, details);
+        return;
+    }
+    h = ARENA_NEW(x->stream->arena, struct headers);
     headers_init(h, x->stream->arena);
     h->status = (uint16_t)status;
     if (add)
@@ -162,10 +178,7 @@ static void request_too_large(void *user)
 /* The head is still held, so that the router knows of no response. */
 static void response_too_large(void *user)
 {
-    struct filtered *x = user;
-    const struct codec_events *events = x->cs.events;
-    finish(x);
-    events->on_reset(x->cs.user, RESET_OVERFLOW, STR("response_payload_too_large"));
+    end_with_reset(user, RESET_OVERFLOW, STR("response_payload_too_large"));
 }
 
 static const struct http_chain_ends ends = {

@@ -9,7 +9,7 @@ import pytest
 
 from controlplane import mesh, xds
 from harness import codecs
-from harness.http1 import Client, ask
+from harness.http1 import Client, Closed, ask
 from harness.proxy import cluster, dynamic, http_listener, static
 from harness.upstream import response
 
@@ -106,6 +106,29 @@ def test_disabled(start, serve):
                                           "disabled": True}])
     assert ask(proxy.port()).status == 200
     assert upstream.requests[0].get("x-up") is None
+
+
+def test_filter_that_fails_amid_the_response(start, serve):
+    """Its head has gone: no second one follows, and nobody waits for the rest."""
+    packed = codecs.Gzip.compress(random.Random(5).randbytes(200000))
+    decompressor = {"name": "envoy.filters.http.decompressor", "typed_config": {
+        "@type": f"{TYPES}.decompressor.v3.Decompressor", "decompressor_library": {
+            "name": "gzip", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.compression.gzip.decompressor.v3.Gzip"
+            }}}}
+    proxy, _ = run(start, serve, [decompressor], lambda request: response(
+        200, packed[:-5000], {"content-encoding": "gzip"}))
+    with Client(proxy.port(), timeout=5) as client:
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        if proxy.is_envoy:
+            assert client.reader.head().status == 200
+        else:
+            with pytest.raises(Closed):
+                client.response()
+    entry = proxy.wait_log(1)[0]
+    assert entry["code"] == 200
+    if not proxy.is_envoy:
+        assert entry["details"] == "upstream_reset_after_response_started{protocol_error}"
 
 
 def test_upstream_that_breaks_off(start, serve):

@@ -575,6 +575,16 @@ START_TEST(test_rule_26_the_end_of_a_named_one)
     hang_up(&f); /* also while nobody is there to renew it */
     advance(&f, 2000);
     expect_told(&f, "w:absent1");
+    run(&f);
+    advance(&f, 30000); /* connected again */
+    skip_lines(&f);
+    r = delta_new(&f, EDS_URL, "1", "n2");
+    reply_any(&r, with_ttl(&f, wrapper(&f, EDS_URL, "e", "1", -1), 2)); /* too late */
+    serve(&r);
+    expect_told(&f, "");
+    expect_line(&f, "ClusterLoadAssignment n=n2 err="
+                    "envoy.config.endpoint.v3.ClusterLoadAssignment e: a Resource without a body, "
+                    "of a version that is not here");
     xds_unsubscribe(&w.sub);
     fixture_cleanup(&f);
 }
