@@ -115,13 +115,12 @@ static void members_changed(struct cluster_entry *e)
 bool entry_build(struct cluster_entry *e)
 {
     uint64_t budget = e->hosts ? CLUSTER_SLICE : UINT64_MAX;
-    if (e->rebuild) {
+    if (e->rebuild && !e->next) { /* one that has begun is finished, however often hosts change */
         e->rebuild = false;
         if (membership_kept_failed(&e->members)) {
             (void)update_members(e, e->active->assignment, e->active->config);
             e->state->membership_change++;
         }
-        host_set_unref(e->next);
         e->next = membership_build(&e->members, e->active->config);
     }
     if (!e->next)
@@ -265,6 +264,8 @@ static void activate(struct cluster_entry *e)
         v->assignment = v->config->assignment = NULL;
     }
     e->rebuild = true; /* another configuration may divide the same members otherwise */
+    host_set_unref(e->next);
+    e->next = NULL; /* it was of the old one */
     e->state->warming = false;
     clusters_dirty(e);
     if (old)

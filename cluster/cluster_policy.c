@@ -33,6 +33,7 @@ struct policy {
     struct errors *e;
     const struct pb_opts *pb;
     struct lb_table_config *table;
+    bool subset; /* within a subset policy */
 };
 
 /* --- the policies --- */
@@ -221,6 +222,11 @@ static void take_subset(struct policy *c, const void *message, unsigned depth)
 {
     const Envoy__Extensions__LoadBalancingPolicies__Subset__V3__Subset *m = message;
     size_t mark;
+    if (c->subset) {
+        errors_add(c->e, NULL, "subsets cannot be divided into subsets");
+        return;
+    }
+    c->subset = true;
     c->out->subsets = subset_config_of(m, &c->out->arena, c->e);
     mark = errors_push(c->e, "subset_lb_policy");
     compile_list(c, m->subset_lb_policy, depth + 1);

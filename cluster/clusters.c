@@ -38,6 +38,8 @@ static void put_entry(struct clusters *c, struct cluster_table *t, struct cluste
     n = cluster_node_new(&c->home, e->active->config, e->hosts, e->state);
     cluster_table_put(t, n);
     cluster_node_unref(n);
+    if (e->rebuild) /* something changed while that was being built */
+        list_push_tail(&c->unfinished, &e->dirty_link);
 }
 
 static void publish(void *arg)

@@ -116,8 +116,15 @@ struct dividing {
     struct host *host;
     const struct subset_selector *selector;
     uint32_t combinations; /* of the present host and selector; lists may multiply without end */
-    bool full;
+    uint32_t all;          /* combinations of all of them: what is walked and kept in the end */
+    bool full;             /* something was left out */
 };
+
+/* exhausted says that the present host and selector, or the cluster, have had their share. */
+static bool exhausted(const struct dividing *d)
+{
+    return d->combinations >= SUBSETS_MAX || d->all >= SUBSET_MEMBERS_MAX;
+}
 
 static void add_member(struct members *m, const struct host_group *g, struct host *h)
 {
@@ -130,8 +137,10 @@ static void add_member(struct members *m, const struct host_group *g, struct hos
 static void put(struct dividing *d, struct packed *k)
 {
     struct members *m = map_get(&d->members, str_n(k->p, k->len));
-    if (++d->combinations > SUBSETS_MAX || (!m && d->members.num >= SUBSETS_MAX)) {
-        d->full = true;
+    d->combinations++;
+    d->all++;
+    if (!m && d->members.num >= SUBSETS_MAX) {
+        d->full = true; /* what is there still takes members */
         return;
     }
     if (!m) {
@@ -150,8 +159,10 @@ static void divide(struct dividing *d, uint32_t at, struct packed *k)
     struct str value, element;
     size_t len = k->len;
     struct wire w;
-    if (d->full)
+    if (exhausted(d)) {
+        d->full = true;
         return;
+    }
     if (at == d->selector->keys.num) {
         put(d, k);
         return;
@@ -280,8 +291,9 @@ struct host_subsets *host_subsets_new(const struct reclaim_home *home,
     map_init(&d.members, true);
     divide_all(&d, spec);
     if (d.full)
-        LOG_WARN(upstream, "more than %d subsets of one cluster; hosts of others are in none",
-                 SUBSETS_MAX);
+        LOG_WARN(upstream,
+                 "more than %d subsets, or %d members of them, of one cluster; the rest is in none",
+                 SUBSETS_MAX, SUBSET_MEMBERS_MAX);
     for (size_t i = 0; i < d.members.num_entries; i++) {
         const struct map_entry *e = &d.members.entries[i];
         (void)map_put(&s->map, e->key, make_subset(s, home, spec, e->value));

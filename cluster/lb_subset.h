@@ -43,7 +43,10 @@ struct host_subset {
     bool single; /* of one host, which is chosen whatever its health and priority */
 };
 
-enum { SUBSETS_MAX = 65536 }; /* of one cluster; hosts of more are in none (docs/differences.md) */
+enum { /* of one cluster; what is beyond is in no subset (docs/differences.md) */
+       SUBSETS_MAX = 65536,         /* and combinations of one host and selector */
+       SUBSET_MEMBERS_MAX = 1 << 22 /* of all subsets together */
+};
 
 struct host_subsets {
     const struct subset_config *config; /* lives as long as the cluster's configuration */

@@ -29,7 +29,7 @@ struct grpc_web_state {
     uint8_t num_rest;
     char rest[4];       /* base64 of the request that is not yet a whole group */
     struct buffer body; /* of a response that is being rewritten */
-    struct buffer open; /* what has come of a message, which is encoded as a whole */
+    struct buffer open; /* of a message under way: less than 3 bytes, which make no group yet */
     struct grpc_frames frames;
 };
 
@@ -167,16 +167,20 @@ static void rewrite(struct http_filter *f)
     headers_set_known(h, HDR_CONTENT_LENGTH, STR("0"));
 }
 
-static void add_base64(struct buffer *to, struct buffer *from)
+/* The first len bytes; a group that is not whole is padded. */
+static void add_base64(struct buffer *to, struct buffer *from, size_t len)
 {
     char in[3072], out[4096];
-    for (size_t n; (n = buffer_copy_out(from, 0, in, sizeof(in))) > 0;) {
+    while (len) {
+        size_t n = buffer_copy_out(from, 0, in, len < sizeof(in) ? len : sizeof(in));
         buffer_drain(from, n);
         buffer_add(to, out, base64_write(in, n, out));
+        len -= n;
     }
 }
 
-/* Each message is encoded for itself, so that the client can decode it when it has come. */
+/* Each message is encoded for itself, so that the client can decode it when it has come; as it
+ * comes, for its length is the upstream's word. */
 static void encode_messages(struct grpc_web_state *s, struct buffer *b)
 {
     struct buffer out;
@@ -188,8 +192,7 @@ static void encode_messages(struct grpc_web_state *s, struct buffer *b)
         buffer_move(&part, b, n);
         (void)grpc_frames_inspect(&s->frames, &part);
         buffer_move(&s->open, &part, part.len);
-        if (s->frames.have == 0)
-            add_base64(&out, &s->open);
+        add_base64(&out, &s->open, s->open.len - (s->frames.have ? s->open.len % 3 : 0));
     }
     buffer_move(b, &out, out.len);
 }
@@ -234,7 +237,7 @@ static enum filter_status on_response_trailers(struct http_filter *f, struct hea
                                (unsigned char)text.len};
     buffer_prepend(&text, prefix, sizeof(prefix));
     if (s->text_response)
-        add_base64(&frame, &text);
+        add_base64(&frame, &text, text.len);
     else
         buffer_move(&frame, &text, text.len);
     http_filter_inject_response(f, &frame, true);

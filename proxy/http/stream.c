@@ -673,6 +673,8 @@ void stream_recreate(struct stream *s, struct headers *response, struct buffer *
     struct stream_info was = s->info;
     http_chain_complete(&s->chain);
     s->chain = (struct http_chain){0};
+    s->override_host = NULL; /* the filters choose anew */
+    s->override_strict = false;
     s->info.response = response;
     s->info.response_code = response->status;
     s->info.code_details = STR("internal_redirect");

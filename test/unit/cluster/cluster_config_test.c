@@ -317,6 +317,9 @@ END_TEST
 #define UNKNOWN                                                                                    \
     "{'typed_extension_config':{'name':'x','typed_config':{'@type':'type.googleapis.com/"          \
     "xds.type.v3.TypedStruct','type_url':'a/nobody.knows.This','value':{}}}}"
+#define SUBSET(inner)                                                                              \
+    TYPED("subset.v3.Subset", ",'subset_selectors':[{'keys':['k']}],'subset_lb_policy':"           \
+                              "{'policies':[" inner "]}")
 #define POLICIES(list) "'load_balancing_policy':{'policies':[" list "]}"
 
 START_TEST(first_policy_that_is_known)
@@ -391,6 +394,9 @@ static const struct {
      "load_balancing_policy.policies[1].typed_extension_config.typed_config.table_size: must be"},
     {POLICIES(TYPED("wrr_locality.v3.WrrLocality", ",'endpoint_picking_policy':{}")),
      "typed_config.endpoint_picking_policy.policies: none of them is supported"},
+    {POLICIES(SUBSET(SUBSET(TYPED("random.v3.Random", "")))),
+     "typed_config.subset_lb_policy.policies[0].typed_extension_config.typed_config: subsets "
+     "cannot"},
     {POLICIES(TYPED("cluster_provided.v3.ClusterProvided", "")), "needs type ORIGINAL_DST"},
     {POLICIES(TYPED("random.v3.Random", "")) ",'common_lb_config':{'locality_weighted_lb_config':"
                                              "{}}",

@@ -200,6 +200,44 @@ START_TEST(hash_tables_of_subsets)
 }
 END_TEST
 
+/* A serialised Value that is a list of so many strings, of which 26 are different. */
+static struct str list_of(unsigned num, char *room)
+{
+    char *p = room;
+    unsigned len = num * 6;
+    *p++ = 6 << 3 | 2;
+    if (len > 127)
+        *p++ = (char)((len & 0x7f) | 0x80);
+    *p++ = (char)(len > 127 ? len >> 7 : len);
+    for (unsigned i = 0; i < num; i++) {
+        *p++ = 1 << 3 | 2;
+        *p++ = 4;
+        *p++ = 3 << 3 | 2;
+        *p++ = 2;
+        *p++ = (char)('a' + i % 26);
+        *p++ = 'x';
+    }
+    return str_n(room, (size_t)(p - room));
+}
+
+START_TEST(one_host_of_many_combinations_takes_no_other_out)
+{
+    char a[2000], b[2000];
+    union {
+        struct labels l;
+        char room[sizeof(struct labels) + 2 * sizeof(struct label)];
+    } u = {.l = {.num = 2}};
+    u.l.v[0] = (struct label){keys[0], list_of(300, a)};
+    u.l.v[1] = (struct label){keys[1], list_of(300, b)};
+    (void)host_set_labels(hosts[0], &u.l);
+    subsets.list_as_any = true;
+    build();
+    ck_assert_ptr_nonnull(ask("prod", "1").host); /* of a later host; 90,000 combinations
+ are of the first */
+    ck_assert_ptr_nonnull(ask("prod", NULL).host);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cluster/lb_subset");
@@ -212,6 +250,7 @@ int main(void)
     tcase_add_test(t, single_hosts);
     tcase_add_test(t, fallbacks);
     tcase_add_test(t, hash_tables_of_subsets);
+    tcase_add_test(t, one_host_of_many_combinations_takes_no_other_out);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
