@@ -270,6 +270,8 @@ static void tell_others(struct h2_link *l)
     l->resumed = false;
     LIST_FOREACH_SAFE(it, &l->streams) {
         struct h2_stream *s = CONTAINER_OF(it, struct h2_stream, node);
+        if (s->gone)
+            continue;
         if (s->refused)
             h2_stream_fail(s, RESET_REFUSED, STR_NULL);
         if (s->resumed) {
@@ -283,7 +285,7 @@ static void free_gone(struct h2_link *l)
 {
     struct list *e;
     while ((e = list_pop_head(&l->gone)))
-        h2_stream_destroy(CONTAINER_OF(e, struct h2_stream, node));
+        h2_stream_destroy(CONTAINER_OF(e, struct h2_stream, gone_node));
     if (list_empty(&l->streams) && l->session && !l->dead && !timer_armed(&l->quiet))
         timer_arm(&l->quiet, QUIET_MS);
 }

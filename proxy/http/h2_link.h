@@ -23,11 +23,12 @@ struct h2_stream {
     int32_t id; /* 0: was never sent */
     struct codec_stream cs;
     struct h2_link *link;
-    struct list node;             /* link->streams */
-    struct list below;            /* link->below: the user is to be told */
-    struct list turn;             /* link->turns */
-    struct buffer out;            /* body that is not yet in a frame on the output */
-    struct buffer in;             /* body the user has not been given */
+    struct list node;      /* link->streams, until it is destroyed: who walks them stays there */
+    struct list gone_node; /* link->gone */
+    struct list below;     /* link->below: the user is to be told */
+    struct list turn;      /* link->turns */
+    struct buffer out;     /* body that is not yet in a frame on the output */
+    struct buffer in;      /* body the user has not been given */
     struct headers *trailers_in;  /* not yet given */
     struct headers *trailers_out; /* not yet sent, in an arena of ours */
     struct arena *out_arena;      /* of trailers_out */

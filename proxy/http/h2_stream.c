@@ -48,6 +48,7 @@ void h2_stream_destroy(struct h2_stream *s)
     h2_stream_drop_out(s);
     timer_disarm(&s->flush);
     list_remove(&s->node);
+    list_remove(&s->gone_node);
     list_remove(&s->below);
     list_remove(&s->turn);
     buffer_cleanup(&s->in);
@@ -66,8 +67,7 @@ void h2_stream_free(struct h2_stream *s)
     timer_disarm(&s->flush);
     list_remove(&s->below);
     list_remove(&s->turn);
-    list_remove(&s->node);
-    list_push_tail(&l->gone, &s->node);
+    list_push_tail(&l->gone, &s->gone_node);
     h2_gauge(&l->stats, H2_STREAMS_ACTIVE, -1);
     if (l->partial == s)
         l->partial = NULL;

@@ -160,6 +160,23 @@ def test_streamed_messages_pass_one_by_one(start, serve):
             taken.append(number)
 
 
+def test_a_message_is_encoded_as_it_comes(start, serve):
+    """Its length is the upstream's word: a gigabyte that never comes is not waited for."""
+    def handle(sock):
+        Reader(sock).request()
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
+                     b"transfer-encoding: chunked\r\n\r\na\r\n\0\x40\0\0\0hello\r\n")
+        sock.recv(1)
+    proxy, _ = run(start, serve, [WEB], handle=handle)
+    with Client(proxy.port(), timeout=5) as client:
+        client.send(b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc-web-text\r\n"
+                    b"accept: application/grpc-web-text\r\ncontent-length: 0\r\n\r\n" % PATH.encode())
+        client.reader.head()
+        if not proxy.is_envoy:  # keeps the whole message
+            size = int(client.reader.line(), 16)
+            assert client.reader.take(size) == base64.b64encode(b"\0\x40\0\0\0hell")
+
+
 # --- grpc_stats -----------------------------------------------------------------------------------
 def counted(proxy):
     return {name.removeprefix("cluster.up.grpc."): value
